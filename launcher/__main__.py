@@ -1,0 +1,51 @@
+"""`python -m launcher dev | services | run -- COMMAND`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from launcher.console import complain
+from launcher.errors import LaunchError
+from launcher.run import run_command, run_services
+from launcher.services import ROOT
+
+
+def main(argv: list[str]) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show a character gets a question mark, not a traceback.
+        stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    arguments = _parse(argv)
+    try:
+        return _dispatch(arguments)
+    except LaunchError as error:
+        complain(f"izvor: {error}")
+        return 1
+
+
+def _parse(argv: list[str]) -> argparse.Namespace:
+    default_state = Path(os.environ.get("IZVOR_STATE_DIR") or ROOT / ".izvor")
+    parser = argparse.ArgumentParser(prog="launcher", description=__doc__)
+    parser.add_argument(
+        "--follow-parent", action="store_true", help="stop when the process that started us is gone"
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    services = commands.add_parser("services", help="Postgres and Valkey only, until Ctrl-C")
+    services.add_argument("--state", type=Path, default=default_state)
+    run = commands.add_parser("run", help="a command with Postgres and Valkey around it")
+    run.add_argument("--state", type=Path, help="keep the data here (default: a temporary folder)")
+    run.add_argument("argv", nargs="+", metavar="COMMAND")
+    return parser.parse_args(argv)
+
+
+def _dispatch(arguments: argparse.Namespace) -> int:
+    follow_parent: bool = arguments.follow_parent
+    if arguments.command == "run":
+        return run_command(arguments.argv, state_path=arguments.state, follow_parent=follow_parent)
+    return run_services(state_path=arguments.state, follow_parent=follow_parent)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
