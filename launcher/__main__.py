@@ -1,4 +1,4 @@
-"""`python -m launcher dev | services | run -- COMMAND`."""
+"""`python -m launcher dev | services | clean | run -- COMMAND`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ import sys
 from pathlib import Path
 
 from launcher.console import complain
+from launcher.dev import run_dev
 from launcher.errors import LaunchError
 from launcher.run import run_command, run_services
 from launcher.services import ROOT
+from launcher.state import remove_state
 
 
 def main(argv: list[str]) -> int:
@@ -32,8 +34,12 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "--follow-parent", action="store_true", help="stop when the process that started us is gone"
     )
     commands = parser.add_subparsers(dest="command", required=True)
+    dev = commands.add_parser("dev", help="all of Izvor on this machine, until Ctrl-C")
+    dev.add_argument("--state", type=Path, default=default_state)
     services = commands.add_parser("services", help="Postgres and Valkey only, until Ctrl-C")
     services.add_argument("--state", type=Path, default=default_state)
+    clean = commands.add_parser("clean", help="remove the state folder and all that is in it")
+    clean.add_argument("--state", type=Path, default=default_state)
     run = commands.add_parser("run", help="a command with Postgres and Valkey around it")
     run.add_argument("--state", type=Path, help="keep the data here (default: a temporary folder)")
     run.add_argument("argv", nargs="+", metavar="COMMAND")
@@ -44,6 +50,10 @@ def _dispatch(arguments: argparse.Namespace) -> int:
     follow_parent: bool = arguments.follow_parent
     if arguments.command == "run":
         return run_command(arguments.argv, state_path=arguments.state, follow_parent=follow_parent)
+    if arguments.command == "clean":
+        return remove_state(arguments.state)
+    if arguments.command == "dev":
+        return run_dev(state_path=arguments.state, follow_parent=follow_parent)
     return run_services(state_path=arguments.state, follow_parent=follow_parent)
 
 

@@ -17,14 +17,14 @@ def say(text: str = "") -> None:
         # Whatever stage line is under way gives its line up.
         print(f"{CLEAR_LINE if _on_terminal() else ''}{text}", flush=True)
     except OSError:
-        sys.stdout = None  # type: ignore[assignment]  # print() then does nothing
+        sys.stdout = None  # print() then does nothing
 
 
 def complain(text: str) -> None:
     try:
         print(text, file=sys.stderr, flush=True)
     except OSError:
-        sys.stderr = None  # type: ignore[assignment]
+        sys.stderr = None
 
 
 @contextmanager

@@ -29,7 +29,7 @@ SETTINGS = {
     "listen_addresses": "",
     "port": str(PORT),
     "unix_socket_permissions": "0700",
-    "max_connections": "100",
+    "max_connections": "200",
     "shared_buffers": "64MB",
     "io_method": "sync",
     "jit": "off",
@@ -176,7 +176,5 @@ def _command_line(pid: int) -> str:
             return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             return ""
-    shown = subprocess.run(  # noqa: S607  (where ps lives differs)
-        ["ps", "-p", str(pid), "-ww", "-o", "args="], capture_output=True, text=True, check=False
-    )
-    return shown.stdout.strip()
+    question = ["ps", "-p", str(pid), "-ww", "-o", "args="]
+    return subprocess.run(question, capture_output=True, text=True, check=False).stdout.strip()

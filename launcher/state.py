@@ -19,6 +19,7 @@ import shutil
 import stat
 import tempfile
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,7 +90,7 @@ class StateFolder:
             made = Secrets(
                 secret_key=secrets.token_urlsafe(48),
                 admin_password=secrets.token_urlsafe(12),
-                simulator_token=secrets.token_hex(16),
+                simulator_token=str(uuid.uuid4()),
                 simulator_password=secrets.token_urlsafe(12),
             )
             write_private(file, json.dumps(asdict(made), indent=2) + "\n")
@@ -118,8 +119,13 @@ def open_state(path: Path, *, say: Callable[[str], None] = lambda _: None) -> St
     their children; that is waited for. Raises LaunchError with the sentence to print.
     """
     path = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100  (resolve() would follow links)
-    _make_private(path)
     file = path / "lock"
+    if path.is_dir() and not file.exists() and _holds_anything(path):
+        raise LaunchError(
+            f"{path} holds files that are not Izvor's: empty it, or name another place with "
+            "IZVOR_STATE_DIR."
+        )
+    _make_private(path)
     try:
         descriptor = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -135,6 +141,19 @@ def open_state(path: Path, *, say: Callable[[str], None] = lambda _: None) -> St
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
     return StateFolder(path=path, lock_descriptor=descriptor)
+
+
+def remove_state(path: Path) -> int:
+    """Remove a state folder, unless something runs on it or it is no such folder."""
+    if not path.exists():
+        return 0
+    state = open_state(path)
+    state.sockets()
+    shutil.rmtree(state.path, ignore_errors=True)
+    state.close()
+    if path.exists():
+        raise LaunchError(f"Not all of {path} could be removed.")
+    return 0
 
 
 def in_use(path: Path) -> bool:
@@ -200,6 +219,13 @@ def _runs(pid: str) -> bool:
     except (ProcessLookupError, ValueError, OverflowError):
         return False
     return True
+
+
+def _holds_anything(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except OSError:
+        return False  # what is wrong with it is said by whoever uses it
 
 
 def _is_ours(folder: Path) -> bool:

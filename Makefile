@@ -1,0 +1,66 @@
+# `make help` lists what there is. Works with the make of macOS (3.81), from any folder (-f, -C), and
+# in a path with spaces: hence the quotes, and `python -m X` in place of the environment's scripts,
+# whose first line cannot hold a space.
+
+quote = '$(subst ','\'',$(1))'
+here := $(shell printf '%s' $(call quote,$(MAKEFILE_LIST)) | sed 's/^ *//')
+root := $(call quote,$(shell dirname $(call quote,$(here))))
+
+install := cd $(root) && sh launcher/with_python.sh launcher/install.py
+runtime := requirements.txt requirements-embedded.txt
+everything := $(runtime) requirements-dev.txt
+python := .venv/bin/python
+# exec, so that what make starts is what make's signals and its end reach.
+launcher := cd $(root) && exec $(python) -m launcher --follow-parent
+check_env := IZVOR_SECRET_KEY=for-checks-only
+# Enough for tools that read the settings and connect to nothing.
+no_servers := $(check_env) DATABASE_URL=postgres://unused@127.0.0.1/unused REDIS_URL=redis://127.0.0.1
+
+.PHONY: help build dev test test-slow lint fmt lock clean conformance
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 | \2/p' $(call quote,$(here)) | awk -F'|' '{printf "%-20s%s\n", $$1, $$2}'
+
+build: ## install everything into .venv, start nothing
+	@$(install) $(everything)
+
+dev: ## all of Izvor on http://127.0.0.1:8082 with a simulated Proxmox; Ctrl-C stops it
+	@$(install) $(runtime)
+	@$(launcher) dev
+
+test: ## the test suite, on servers of its own (ARGS="-k word" picks)
+	@$(install) $(everything)
+	@$(launcher) run -- $(python) -m pytest -m "not slow" $(ARGS)
+
+test-slow: ## the tests that take longer: real kills, a fresh clone brought up
+	@$(install) $(everything)
+	@$(launcher) run -- $(python) -m pytest -m slow $(ARGS)
+
+conformance: ## replay recorded Proxmox exchanges against the simulator
+	@$(install) $(everything)
+	@cd $(root) && $(python) -m tests.simulator.conformance
+
+lint: ## ruff, mypy, the import rules, missing migrations
+	@$(install) $(everything)
+	cd $(root) && $(python) -m ruff check .
+	cd $(root) && $(python) -m ruff format --check .
+	cd $(root) && $(no_servers) $(python) -m mypy .
+	cd $(root) && $(python) -c 'from importlinter.cli import lint_imports_command as lint; lint()'
+	$(launcher) run -- env $(check_env) $(python) manage.py makemigrations --check --dry-run
+
+fmt: ## format the code, and fix what ruff can fix
+	@$(install) $(everything)
+	cd $(root) && $(python) -m ruff check --fix-only .
+	cd $(root) && $(python) -m ruff format .
+
+lock: ## pin requirements*.in anew into requirements*.txt, with hashes
+	@$(install) $(everything)
+	cd $(root) && for name in requirements requirements-embedded requirements-dev; do \
+		$(python) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
+			--no-emit-index-url --quiet $$name.in -o $$name.txt || exit 1; \
+	done
+
+clean: ## remove .venv, .izvor (all local data!) and caches
+	@cd $(root) && sh launcher/with_python.sh -m launcher clean
+	@cd $(root) && rm -rf .venv staticfiles .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@cd $(root) && find . -name __pycache__ -type d -prune -exec rm -rf {} +
