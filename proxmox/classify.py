@@ -45,9 +45,9 @@ def _missing(what: str | None = None) -> Maker:
     return make
 
 
-def _conflict(reason: str) -> Maker:
+def _conflict(reason: str, what: str | None = None) -> Maker:
     def make(text: str, status: int | None, match: re.Match[str]) -> ProxmoxError:  # noqa: ARG001
-        return Conflict(text, status=status, reason=reason)
+        return Conflict(text, status=status, reason=reason, what=what)
 
     return make
 
@@ -83,6 +83,7 @@ RULES = _rules(
     (r"failed to stat '", _missing("volume")),
     (r"\b(?P<what>[A-Za-z]+) '[^']*' does not exist", _missing()),
     # The state forbids it.
+    (r"(VM \d+ already exists|config file already exists)", _conflict("exists", "guest")),
     (r"(already exists|already used|refusing to override existing file)", _conflict("exists")),
     (r"guest agent is not running", _conflict("agent_not_running")),
     (r"(already running|is running - destroy failed|if VM is running)", _conflict("running")),
@@ -127,6 +128,8 @@ def classify(
         found = _match(candidate, status)
         if found is not None:
             return found
+    if status == 403:
+        return Forbidden(text, status=status)
     return Rejected(text, status=status, errors=errors)
 
 

@@ -70,7 +70,8 @@ class NotFound(ProxmoxError):
     """What the request names does not exist.
 
     `what` is one of `guest`, `task`, `node`, `storage`, `snapshot`, `volume`, `disk`, `pool`,
-    `bridge`, `role` …; only `guest` means that the VM is gone.
+    `bridge`, `role` …; only `guest` means that the VM is gone, and only from that node: it may
+    have moved to another.
     """
 
     def __init__(self, message: str, *, status: int | None = None, what: str | None = None) -> None:
@@ -81,14 +82,22 @@ class NotFound(ProxmoxError):
 class Conflict(ProxmoxError):
     """The present state forbids it.
 
-    `reason` is one of `exists`, `running`, `not_running`, `agent_not_running`, `digest`,
+    `reason` is one of `exists` (`what` is `guest` where it is the VMID that is taken), `running`, `not_running`, `agent_not_running`, `digest`,
     `protected`, `template`, `has_snapshots`, `newer_snapshots`, `in_use`, `guest_ignored` (it did
     not shut down in time).
     """
 
-    def __init__(self, message: str, *, status: int | None = None, reason: str = "") -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int | None = None,
+        reason: str = "",
+        what: str | None = None,
+    ) -> None:
         super().__init__(message, status=status)
         self.reason = reason
+        self.what = what
 
 
 class Rejected(ProxmoxError):

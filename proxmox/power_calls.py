@@ -32,27 +32,29 @@ class PowerCalls(Caller):
         node: str,
         vmid: int,
         *,
-        timeout_s: float | None = None,
+        shutdown_timeout_s: float | None = None,
         force_stop: bool = False,
-        call_timeout_s: float | None = None,
+        timeout_s: float | None = None,
     ) -> Upid | None:
-        """Asks the guest. `timeout_s` is *the guest's* time (Proxmox's default 180 s), after which
-        the task fails (`guest_ignored`) or, with `force_stop`, pulls the plug; the call's own
-        deadline is `call_timeout_s`."""
-        values = {"timeout": _whole(timeout_s), "forceStop": True if force_stop else None}
-        return self._status("shutdown", node, vmid, values, call_timeout_s)
+        """Asks the guest, which has `shutdown_timeout_s` (Proxmox's default: 180); then the task
+        fails (Conflict `guest_ignored`) or, with `force_stop`, pulls the plug."""
+        values = {
+            "timeout": _whole(shutdown_timeout_s),
+            "forceStop": True if force_stop else None,
+        }
+        return self._status("shutdown", node, vmid, values, timeout_s)
 
     def reboot(
         self,
         node: str,
         vmid: int,
         *,
+        reboot_timeout_s: float | None = None,
         timeout_s: float | None = None,
-        call_timeout_s: float | None = None,
     ) -> Upid | None:
-        """Asks the guest; `timeout_s` and `call_timeout_s` as for `shutdown`. The task is OK once
-        the VM is down; a second one, by root@pam, starts it."""
-        return self._status("reboot", node, vmid, {"timeout": _whole(timeout_s)}, call_timeout_s)
+        """Asks the guest, which has `reboot_timeout_s` to go down. The task is OK once it is; a
+        second one, by root@pam, starts it again."""
+        return self._status("reboot", node, vmid, {"timeout": _whole(reboot_timeout_s)}, timeout_s)
 
     def reset(self, node: str, vmid: int, *, timeout_s: float | None = None) -> Upid | None:
         """Presses the button."""
