@@ -45,6 +45,8 @@ class Running:
     child: Child
     guard: subprocess.Popen[bytes]
     lifeline: int
+    #: Where in the log file its own words begin.
+    log_start: int = 0
     started_at: float = field(default_factory=time.monotonic)
 
     def exit_code(self) -> int | None:
@@ -79,6 +81,7 @@ def start(
         *("foreground" if foreground else "session", child.stop, "--", *child.argv),
     ]
     output = open_log(log) if log else None
+    log_start = os.fstat(output.fileno()).st_size if output else 0
     try:
         guard = subprocess.Popen(
             command,
@@ -97,4 +100,4 @@ def start(
         os.close(read_end)
         if output:
             output.close()
-    return Running(child=child, guard=guard, lifeline=write_end)
+    return Running(child=child, guard=guard, lifeline=write_end, log_start=log_start)

@@ -37,6 +37,7 @@ class _Kept:
     deaths: int = 0
     start_at: float = 0.0
     is_ready: bool = False
+    was_ready: bool = False
 
 
 class Supervisor:
@@ -91,14 +92,12 @@ class Supervisor:
 
     def run(self, child: Child) -> None:
         """Run a program to its end. Raises LaunchError, with what it said, when it fails."""
-        log = self._log(child)
-        before = log.stat().st_size if log.exists() else 0
         with self._pass(self._spawn(child)) as running:
             while (code := running.exit_code()) is None:
                 self._turn()
                 self._pause(0.2)
         if code:
-            said = last_lines(log, since=before)
+            said = last_lines(self._log(child), since=running.log_start)
             raise LaunchError("\n".join([f"{child.name} failed (exit code {code}):", *said]))
 
     def run_here(self, child: Child) -> int:
@@ -145,30 +144,37 @@ class Supervisor:
             self._mourn(kept, code)
         elif not kept.is_ready:
             kept.is_ready = kept.child.ready is None or kept.child.ready()
+            kept.was_ready |= kept.is_ready
             if kept.is_ready and kept.deaths:
                 say(f"{kept.child.name} runs again.")
             elif not kept.is_ready and now - kept.running.started_at > kept.child.ready_timeout_s:
                 what = f"{kept.child.name} was not ready after {kept.child.ready_timeout_s:.0f} s."
-                raise self._failure(kept.child, what)
+                raise self._failure(kept.running, what)
 
     def _mourn(self, kept: _Kept, code: int) -> None:
         assert kept.running is not None
-        kept.running.let_go()
-        settled = kept.is_ready and time.monotonic() - kept.running.started_at >= SETTLED_S
+        ended, kept.running = kept.running, None
+        ended.let_go()
+        settled = kept.is_ready and time.monotonic() - ended.started_at >= SETTLED_S
+        kept.is_ready = False
         kept.deaths = 1 if settled else kept.deaths + 1
-        kept.running, kept.is_ready = None, False
         if kept.deaths >= FATAL_DEATHS:
-            what = f"{kept.child.name} died {kept.deaths} times in a row."
-            raise self._failure(kept.child, f"{what} {kept.child.advice}".strip())
+            verb = "keeps dying" if kept.was_ready else "cannot be started"
+            what = f"{kept.child.name} {verb}: it ended {kept.deaths} times in a row."
+            raise self._failure(ended, f"{what} {kept.child.advice}".strip())
         kept.start_at = time.monotonic() + BACK_OFF_S[kept.deaths - 1]
+        if not kept.was_ready:
+            return  # one sentence in the end, if all tries fail, says it better than five
         how = f"signal {code - 128}" if code > 128 else f"exit code {code}"
-        say(f"{kept.child.name} ended ({how}) and is started again. It said last:")
-        for line in last_lines(self._log(kept.child), 3):
+        said = last_lines(self._log(kept.child), 3, since=ended.log_start)
+        say(f"{kept.child.name} ended ({how}) and is started again.{' It said last:' * bool(said)}")
+        for line in said:
             say(f"    {line}")
 
-    def _failure(self, child: Child, what: str) -> LaunchError:
-        log = self._log(child)
-        return LaunchError("\n".join([what, f"The end of {log}:", *last_lines(log)]))
+    def _failure(self, running: Running, what: str) -> LaunchError:
+        log = self._log(running.child)
+        said = last_lines(log, since=running.log_start)
+        return LaunchError("\n".join([what, f"The end of {log}:", *said]))
 
     # Processes.
 
