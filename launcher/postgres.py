@@ -50,7 +50,6 @@ def embedded_postgres(
     _prepare_data(data, binaries, identity, log)
     identity.own(data)
     settings = {**SETTINGS, **(THROWAWAY if throwaway else {})}
-    # Postgres takes a list of folders here; the quotes keep a comma in the path from splitting it.
     settings["unix_socket_directories"] = f'"{sockets}"'
     options = (word for item in settings.items() for word in ("-c", "=".join(item)))
     child = Child(

@@ -64,14 +64,14 @@ class StateFolder:
         return folder
 
     def sockets(self) -> Path:
-        """Where the servers' sockets go: the state folder, or, since a socket's path is limited to
-        about 100 bytes, a private folder with a short name that is this state folder's alone."""
-        if len(os.fsencode(self.path / LONGEST_SOCKET_NAME)) <= MAX_SOCKET_PATH_BYTES:
+        """Where the servers' sockets go: the state folder, or, where a socket cannot be reached, a
+        private folder with a short name that is this state folder's alone."""
+        if _can_hold_sockets(self.path):
             return self.path
         digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
         for base in (os.environ.get("XDG_RUNTIME_DIR"), "/tmp"):  # noqa: S108  (0700 and owner checked)
             folder = Path(base or "/nonexistent") / f"izvor-{os.geteuid()}-{digest}"
-            if len(os.fsencode(folder / LONGEST_SOCKET_NAME)) <= MAX_SOCKET_PATH_BYTES:
+            if _can_hold_sockets(folder):
                 try:
                     _make_private(folder, may_be_link=False)
                 except LaunchError:
@@ -79,8 +79,8 @@ class StateFolder:
                 self.made_sockets = folder
                 return folder
         raise LaunchError(
-            f"The path of the state folder is too long for a Unix socket: {self.path}. "
-            "Name a shorter one with IZVOR_STATE_DIR."
+            f"The path of the state folder is too long for a Unix socket, or holds a comma: "
+            f"{self.path}. Name another one with IZVOR_STATE_DIR."
         )
 
     def secrets(self) -> Secrets:
@@ -219,6 +219,12 @@ def _runs(pid: str) -> bool:
     except (ProcessLookupError, ValueError, OverflowError):
         return False
     return True
+
+
+def _can_hold_sockets(folder: Path) -> bool:
+    """The path must be short enough, and libpq reads a comma as the start of another host."""
+    socket = os.fsencode(folder / LONGEST_SOCKET_NAME)
+    return len(socket) <= MAX_SOCKET_PATH_BYTES and b"," not in socket
 
 
 def _holds_anything(folder: Path) -> bool:
