@@ -1,0 +1,114 @@
+"""Things that go wrong on purpose: rules that match requests, and what then happens to them."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from .simulator import Simulator
+
+KINDS = (
+    "drop_after_effect",
+    "drop_before_effect",
+    "status",
+    "delay",
+    "cut",
+)
+
+Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(slots=True)
+class Fault:
+    """What happens to the next `count` requests whose method and path match.
+
+    `drop_after_effect`: the call is carried out, the connection closes without an answer.
+    `drop_before_effect`: the connection closes and nothing was done.
+    `status`: answered with `status` and `text` in the reason phrase; nothing was done.
+    `delay`: carried out after `seconds` (simulated).
+    `cut`: carried out, the connection closes in the middle of the answer.
+    """
+
+    kind: str
+    method: str = "*"
+    path: str = ".*"
+    count: int = 1
+    status: int = 500
+    text: str = "injected fault"
+    seconds: float = 0.0
+    hits: int = 0
+
+    def matches(self, method: str, path: str) -> bool:
+        if self.count <= 0 or self.method not in ("*", method):
+            return False
+        return re.search(self.path, path) is not None
+
+
+class Faults:
+    def __init__(self) -> None:
+        self.rules: list[Fault] = []
+
+    def add(self, kind: str, **settings: Any) -> Fault:
+        """Add a rule; raises ValueError for an unknown kind or a broken pattern."""
+        if kind not in KINDS:
+            raise ValueError(f"unknown fault kind '{kind}', known are {', '.join(KINDS)}")
+        rule = Fault(kind, **settings)
+        try:
+            re.compile(rule.path)
+        except re.error as error:
+            raise ValueError(f"path is no regular expression: {error}") from None
+        self.rules.append(rule)
+        return rule
+
+    def clear(self) -> None:
+        self.rules.clear()
+
+    def _take(self, request: web.Request) -> Fault | None:
+        path = request.path.removeprefix("/api2/json")
+        for rule in self.rules:
+            if rule.matches(request.method, path):
+                rule.count -= 1
+                rule.hits += 1
+                return rule
+        return None
+
+    async def around(
+        self, sim: Simulator, request: web.Request, answer: Answer
+    ) -> web.StreamResponse:
+        """Answer the request, with whatever fault is due."""
+        rule = self._take(request) if self.rules else None
+        if rule is None:
+            return await answer(request)
+        if rule.kind == "status":
+            return web.Response(status=rule.status, reason=rule.text)
+        if rule.kind == "drop_before_effect":
+            return _hang_up(request)
+        if rule.kind == "delay":
+            await sim.clock.sleep(rule.seconds)
+            return await answer(request)
+        response = await answer(request)
+        if rule.kind == "cut" and isinstance(response, web.Response):
+            return await _cut(request, response)
+        return _hang_up(request)
+
+
+def _hang_up(request: web.Request) -> web.StreamResponse:
+    if request.transport is not None:
+        request.transport.abort()
+    raise asyncio.CancelledError
+
+
+async def _cut(request: web.Request, response: web.Response) -> web.StreamResponse:
+    body = response.body if isinstance(response.body, bytes) else b""
+    partial = web.StreamResponse(status=response.status, reason=response.reason)
+    partial.content_type = response.content_type
+    partial.content_length = len(body) + 1
+    await partial.prepare(request)
+    await partial.write(body[: max(1, len(body) // 2)])
+    return _hang_up(request)

@@ -1,0 +1,242 @@
+"""The HTTP side: envelope, credentials, parameters, error texts in the reason phrase."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from typing import Any
+from urllib.parse import unquote, unquote_plus
+
+from aiohttp import web
+
+from . import permissions, routing, schema
+from .access import Identity
+from .errors import PveError, unauthorized
+from .routing import Call, WithTotal
+from .simulator import LoggedCall, Simulator
+
+MAX_BODY_BYTES = 512 * 1024
+MAX_UPLOAD_BYTES = 4 * 1024**3
+REFUSAL_DELAY_S = 3.0
+SHUTDOWN_S = 0.2
+FORMATS = ("json", "extjs")
+_METHODS = ("GET", "POST", "PUT", "DELETE")
+
+
+class Server:
+    """Serves one simulator over TLS. `port` is known after `start`."""
+
+    def __init__(self, sim: Simulator) -> None:
+        routing.load_all()
+        self.sim = sim
+        self.port = 0
+        app = web.Application(client_max_size=MAX_UPLOAD_BYTES)
+        app.router.add_route("*", "/{tail:.*}", self._serve)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+
+    async def start(self) -> None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self.sim.certificates.server_file)
+        await self.sim.start()
+        await self._runner.setup()
+        options = self.sim.options
+        site = web.TCPSite(self._runner, options.host, options.port, ssl_context=context)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+
+    async def close(self) -> None:
+        await self._runner.cleanup()
+        await self.sim.close()
+
+    @property
+    def url(self) -> str:
+        host = self.sim.options.host
+        shown = f"[{host}]" if ":" in host else host
+        return f"https://{shown}:{self.port}"
+
+    async def _serve(self, request: web.Request) -> web.StreamResponse:
+        return await self.sim.faults.around(self.sim, request, self._answer)
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        raw = request.raw_path.partition("?")[0]
+        segments = [unquote(part) for part in raw.split("/") if part]
+        if segments[:1] != ["api2"] or len(segments) < 2:
+            return web.Response(status=404, reason="File not found")
+        format_name, segments = segments[1], segments[2:]
+        if request.method not in _METHODS:
+            reason = f"method '{request.method}' not available"
+            return web.Response(status=501, reason=reason)
+        if format_name not in FORMATS:
+            text = f"no formatter for uri /{'/'.join(segments)}, {format_name}"
+            return web.Response(status=501, reason=text, text=text)
+        if request.method == "DELETE" and request.body_exists and (request.content_length or 1):
+            text = "Unexpected content for method 'DELETE'"
+            return web.Response(status=501, reason=text, text=text)
+        try:
+            result = await self._call(request, segments)
+        except PveError as error:
+            return await self._failure(error, format_name)
+        if isinstance(result, web.StreamResponse):
+            return result
+        return self._success(result, format_name)
+
+    async def _call(self, request: web.Request, segments: list[str]) -> Any:
+        path = "/" + "/".join(segments)
+        found = routing.find(request.method, segments)
+        key = found[0] if found else ""
+        world_may = schema.facts_of(key).get("user") == "world" if found else False
+        identity = self._identify(request, is_open=world_may)
+        if found is None:
+            raise PveError(f"Method '{request.method} {path}' not implemented", status=501)
+        _, handler, values = found
+        given: dict[str, Any] = dict(values)
+        if not key.endswith("/upload"):
+            body = await _parameters(request)
+            self.sim.log_call(LoggedCall(request.method, path, body))
+            given = {**body, **values}
+        self._refuse_dead_node(values.get("node"))
+        params = schema.check_parameters(key, given)
+        permissions.check(self.sim, identity, schema.facts_of(key), params)
+        if (
+            request.method != "GET"
+            and not self.sim.world.has_quorum
+            and not path.startswith("/acc")
+        ):
+            raise PveError("cluster not ready - no quorum?")
+        if "node" in values:
+            self.sim.world.node(values["node"])
+        result = await handler(Call(self.sim, identity, request.method, path, params, request))
+        if request.method != "GET":
+            self.sim.touch()
+        return result
+
+    def _identify(self, request: web.Request, *, is_open: bool) -> Identity:
+        header = request.headers.get("Authorization", "")
+        access = self.sim.access
+        if header.startswith("PVEAPIToken="):
+            return access.identify_token(unquote(header.removeprefix("PVEAPIToken=")))
+        ticket = request.cookies.get("PVEAuthCookie")
+        if ticket:
+            identity = access.identify_ticket(unquote_plus(ticket) if "%" in ticket else ticket)
+            if request.method != "GET":
+                access.check_csrf(identity, request.headers.get("CSRFPreventionToken"))
+            return identity
+        if is_open:
+            return Identity("")
+        raise unauthorized("No ticket")
+
+    def _refuse_dead_node(self, name: str | None) -> None:
+        node = self.sim.world.nodes.get(name or "")
+        if node is not None and not node.is_online:
+            raise PveError("No route to host", status=595, has_body=False)
+
+    def _success(self, result: Any, format_name: str) -> web.Response:
+        if isinstance(result, bytes):
+            return web.Response(body=result, content_type="application/json", charset="utf-8")
+        body: dict[str, Any] = {"data": result}
+        if isinstance(result, WithTotal):
+            body = {"data": result.data}
+            if result.total is not None:
+                body["total"] = result.total
+        if format_name == "extjs":
+            body["success"] = 1
+        return _json(body)
+
+    async def _failure(self, error: PveError, format_name: str) -> web.Response:
+        if error.status == 401:
+            await self.sim.clock.sleep(REFUSAL_DELAY_S)
+        reason = error.text.replace("\n", " ").strip()
+        if not error.has_body:
+            response = web.Response(status=error.status, reason=reason)
+            if error.status == 401:
+                response.force_close()
+            return response
+        body: dict[str, Any] = {"data": None}
+        if error.errors is not None:
+            body["errors"] = error.errors
+        if not self.sim.is_old:
+            newline = "" if error.status == 501 else "\n"
+            body["message"] = error.text + newline
+        if format_name == "extjs":
+            body.update(success=0, status=error.status, message=error.text + "\n")
+            return _json(body)
+        return _json(body, status=error.status, reason=reason)
+
+
+def _json(body: Any, *, status: int = 200, reason: str = "OK") -> web.Response:
+    text = json.dumps(body, separators=(",", ":"))
+    return web.Response(
+        status=status, reason=reason, text=text, content_type="application/json", charset="UTF-8"
+    )
+
+
+async def _parameters(request: web.Request) -> dict[str, Any]:
+    """Query and body together; a repeated form field becomes a list."""
+    given = _fields(request.rel_url.raw_query_string)
+    if not request.body_exists or request.method == "GET":
+        return given
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise PveError("for data too large", status=501, has_body=False)
+    raw = await request.read()
+    if len(raw) > MAX_BODY_BYTES:
+        raise PveError("for data too large", status=501, has_body=False)
+    text = raw.decode("utf-8", "surrogateescape")
+    if request.content_type == "application/json":
+        given.update(_json_fields(text))
+    else:
+        given.update(_fields(text))
+    return given
+
+
+def _json_fields(text: str) -> dict[str, Any]:
+    if not text.strip():
+        return {}
+    try:
+        body = json.loads(text)
+    except json.JSONDecodeError as error:
+        reason = (
+            "malformed JSON string, neither tag, array, object, number, string or atom, at "
+            f'character offset {error.pos} (before "(end of string)") at '
+            "/usr/share/perl5/PVE/APIServer/AnyEvent.pm line 917."
+        )
+        raise _PlainText(reason) from None
+    if not isinstance(body, dict):
+        raise PveError("JSON body is not an object", status=400)
+    return body
+
+
+class _PlainText(PveError):
+    """A failure of the HTTP layer itself, answered without JSON."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, has_body=False)
+
+
+def _fields(text: str) -> dict[str, Any]:
+    """Form fields, with Proxmox's habit of cutting a value at a literal `=`."""
+    fields: dict[str, Any] = {}
+    for part in text.split("&"):
+        if not part:
+            continue
+        pieces = part.split("=")
+        name = unquote_plus(pieces[0])
+        value = unquote_plus(pieces[1]) if len(pieces) > 1 else ""
+        if name in fields:
+            known = fields[name]
+            fields[name] = [*known, value] if isinstance(known, list) else [known, value]
+        else:
+            fields[name] = value
+    return fields
+
+
+async def serve_until(sim: Simulator, stop: asyncio.Event, started: asyncio.Event) -> Server:
+    """Serve until `stop`; sets `started` when the port is open."""
+    server = Server(sim)
+    await server.start()
+    started.set()
+    try:
+        await stop.wait()
+    finally:
+        await server.close()
+    return server
