@@ -82,9 +82,9 @@ class NotFound(ProxmoxError):
 class Conflict(ProxmoxError):
     """The present state forbids it.
 
-    `reason` is one of `exists` (`what` is `guest` where it is the VMID that is taken), `running`, `not_running`, `agent_not_running`, `digest`,
-    `protected`, `template`, `has_snapshots`, `newer_snapshots`, `in_use`, `guest_ignored` (it did
-    not shut down in time).
+    `reason` is one of `exists` (`what` is `guest` where it is the VMID that is taken), `running`,
+    `not_running`, `agent_not_running`, `digest`, `protected`, `template`, `has_snapshots`,
+    `newer_snapshots`, `in_use`, `guest_ignored` (it did not shut down in time).
     """
 
     def __init__(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from proxmox import validate
 from proxmox.calls import Caller
 from proxmox.results import TaskEntry, TaskStatus
@@ -54,15 +56,18 @@ class TaskCalls(Caller):
             timeout_s=timeout_s,
         )
 
-    def task_log(self, upid: Upid, limit: int = 0, *, timeout_s: float | None = None) -> list[str]:
-        """The log's lines from the start; `limit` 0 means all of them."""
+    def task_log(
+        self, upid: Upid, limit: int = 0, *, start: int = 0, timeout_s: float | None = None
+    ) -> list[str]:
+        """The log's lines from `start` on; `limit` 0 means all of them. None for an unknown
+        task."""
         upid = _parsed(upid)
         return self._ask(
-            lambda data: [str(line.get("t") or "") for line in rows(data)],
+            _log_lines,
             "nodes/{node}/tasks/{upid}/log",
             node=upid.node,
             upid=upid,
-            values={"limit": limit},
+            values={"limit": limit, "start": start or None},
             timeout_s=timeout_s,
         )
 
@@ -77,6 +82,13 @@ class TaskCalls(Caller):
             upid=upid,
             timeout_s=timeout_s,
         )
+
+
+def _log_lines(data: object) -> list[str]:
+    # Where there is no log, Proxmox answers 200 with one line that is not in a list.
+    if isinstance(data, Mapping):
+        return []
+    return [str(line.get("t") or "") for line in rows(data)]
 
 
 def _parsed(upid: Upid) -> Upid:
