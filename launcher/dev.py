@@ -74,7 +74,7 @@ def read_address(environ: Mapping[str, str]) -> Address:
 def _start_all(supervisor: Supervisor, state: StateFolder, address: Address) -> dict[str, str]:
     with stage("state folder"):
         services = plan_services(state, os.environ)
-    env = {**services.env, **_izvor_env(state, services.env, address)}
+    env = {**services.env, **izvor_env(state, services.env, address)}
     children = list(services.children)
     if not env.get("PROXMOX_URL"):
         simulator, proxmox = plan_simulator(state, services.env)
@@ -89,7 +89,7 @@ def _start_all(supervisor: Supervisor, state: StateFolder, address: Address) -> 
     return env
 
 
-def _izvor_env(state: StateFolder, environ: Mapping[str, str], address: Address) -> dict[str, str]:
+def izvor_env(state: StateFolder, environ: Mapping[str, str], address: Address) -> dict[str, str]:
     """What `make dev` decides unless the person did."""
     secrets = state.secrets()
     chosen = {

@@ -30,6 +30,16 @@ PYTHON = VENV / "bin" / "python"
 UNFINISHED = VENV / "izvor-installing"
 STAMP = VENV / "izvor-installed.json"
 LOG = VENV / "izvor-install.log"
+#: What pip says, and what that means to a person; the first that fits.
+REASONS = {
+    r"no space left on device": "the disk is full",
+    r"do not match the hashes": "a downloaded package is not the one that the lock file names: a "
+    "proxy or mirror changed it, or the download broke off",
+    r"NewConnectionError|failed to establish|name resolution|ConnectTimeout|ReadTimeout|ProxyError"
+    r"|SSLError|connection (reset|aborted|broken)": "the package index could not be reached",
+    r"no matching distribution": "the package index has no build of a package for Python {version} "
+    "on this machine",
+}
 
 
 class InstallError(Exception):
@@ -155,7 +165,8 @@ def _pip_install(names: list[str]) -> None:
             pip.wait()
             raise
     if pip.returncode != 0:
-        raise InstallError(_explain(LOG.read_text(errors="replace")))
+        why = explain(LOG.read_text(errors="replace"))
+        raise InstallError(f"the packages could not be installed: {why} (pip's log: {LOG})")
     _say(f"{_clear()}  ✓ Python packages {time.monotonic() - begun:39.1f} s")
 
 
@@ -165,8 +176,9 @@ def _show_progress(pip: subprocess.Popen[bytes], names: list[str], begun: float)
     next_line_s = 0.0
     while pip.poll() is None:
         elapsed_s = time.monotonic() - begun
-        got = LOG.read_text(errors="replace").count("Collecting ")
-        installing = "installing" if got and "Installing collected" in LOG.read_text() else ""
+        said = LOG.read_text(errors="replace")
+        got = len(re.findall(r"^(?:Collecting|Processing) ", said, re.MULTILINE))
+        installing = "installing" if "Installing collected" in said else ""
         text = f"  … Python packages: {installing or f'{got} of about {total}'}, {elapsed_s:.0f} s"
         if sys.stdout.isatty():
             _say(f"{_clear()}{text}", end="")
@@ -179,31 +191,23 @@ def _show_progress(pip: subprocess.Popen[bytes], names: list[str], begun: float)
             continue
 
 
-def _explain(log: str) -> str:
-    """pip's failure as one sentence."""
-    name = (re.findall(r"(?:Building wheel for|Failed to build) ([\w.-]+)", log) or ["a package"])[
-        -1
-    ]
-    no_compiler = (
-        r"(?i)(unable to execute|command|no such file.*) '?(x86_64\S*-|aarch64\S*-)?(gcc|cc|clang)"
-    )
+def explain(log: str) -> str:
+    """pip's failure, read from its output, as one sentence."""
     version = platform.python_version()
-    reasons = {
-        no_compiler: f"{name} has no ready-made wheel for Python {version} here and no C compiler "
-        "was found to build it: install one (Debian and Ubuntu: apt install build-essential "
-        "python3-dev), or name a Python that has wheels: make dev PYTHON=/path/to/python3.11",
-        r"DO NOT MATCH THE HASHES": "a downloaded package is not the one that the lock file names: "
-        "a proxy or mirror changed it, or the download broke off",
-        r"(?i)no space left on device": "the disk is full",
-        r"No matching distribution found for (\S+)": "the package index has no build of a package "
-        f"for Python {version} on this machine",
-        r"(?i)connection|timed? ?out|name resolution|no route|unreachable|proxy|SSLError": "the "
-        "package index could not be reached",
-    }
-    for pattern, sentence in reasons.items():
-        if re.search(pattern, log):
-            return f"the packages could not be installed: {sentence}. pip's log: {LOG}"
-    return f"the packages could not be installed: {_last_line(log)} (pip's log: {LOG})"
+    unbuilt = re.findall(r"(?:Failed building wheel for|Failed to build) '?([\w.-]+)", log)
+    if unbuilt:
+        what = f"{unbuilt[0]} has no ready-made wheel for Python {version} on this machine"
+        if any(shutil.which(compiler) for compiler in ("cc", "gcc", "clang")):
+            return f"{what}, and building it failed: {_last_line(log)}"
+        return (
+            f"{what}, and there is no C compiler to build it: install one (Debian and Ubuntu: apt "
+            "install build-essential python3-dev), or name a Python that has wheels: "
+            "make dev PYTHON=/path/to/python3.11"
+        )
+    for pattern, sentence in REASONS.items():
+        if re.search(pattern, log, re.IGNORECASE):
+            return sentence.format(version=version)
+    return _last_line(log)
 
 
 def _last_line(text: str) -> str:

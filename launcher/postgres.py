@@ -50,7 +50,7 @@ def embedded_postgres(
     _prepare_data(data, binaries, identity, log)
     identity.own(data)
     settings = {**SETTINGS, **(THROWAWAY if throwaway else {})}
-    settings["unix_socket_directories"] = f'"{sockets}"'
+    settings["unix_socket_directories"] = '"' + str(sockets).replace('"', '""') + '"'
     options = (word for item in settings.items() for word in ("-c", "=".join(item)))
     child = Child(
         name="postgres",
