@@ -14,7 +14,9 @@ from .world import Config, Guest, Storage, Volume
 
 PREPARE_S = 0.1
 PLACEHOLDER = " qmclone temporary file"
-_NOT_COPIED = frozenset(["parent", "snaptime", "vmstate", "snapstate", "lock", "digest", "template"])
+_NOT_COPIED = frozenset(
+    ["parent", "snaptime", "vmstate", "snapstate", "lock", "digest", "template"]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +55,7 @@ def check(sim: Simulator, order: CloneOrder) -> Plan:
         storage = sim.world.storage_on(order.storage, order.node)
         if order.target:
             sim.world.storage_on(order.storage, order.target)
-        volumes.require_usable(sim, storage, order.node)
+        volumes.require_usable(storage, order.node)
     is_full = not source.is_template if order.is_full is None else order.is_full
     if not is_full and order.storage:
         raise PveError("parameter 'storage' not allowed for linked clones")

@@ -183,7 +183,7 @@ class _Maker:
         return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 
-def recorded_node(options: Options, rng: random.Random) -> World:
+def recorded_node(_options: Options, _rng: random.Random) -> World:
     """The single node that `exchanges.jsonl` was recorded on, before its first exchange."""
     now = time.time()
     world = World("", is_clustered=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import power
+from . import migrate, power
 from .simulator import Simulator
 from .tasks import Job
 
@@ -44,3 +44,32 @@ def _carry_out(sim: Simulator, node: str, vmid: int, state: str) -> None:
             user="root@pam",
             worker=lambda job: power.shutdown(sim, job, node, vmid, timeout_s=None, is_forced=True),
         )
+
+
+async def request_move(sim: Simulator, job: Job, vmid: int, target: str) -> None:
+    """The worker of hamigrate: the manager moves the guest later."""
+    await job.sleep(REQUEST_S)
+    job.say(f"Requesting HA migration for VM {vmid} to node {target}")
+    sim.consoles.later(MANAGER_S, lambda: _move(sim, vmid, target))
+
+
+def _move(sim: Simulator, vmid: int, target: str) -> None:
+    guest = sim.world.guests.get(vmid)
+    if guest is None or guest.node == target:
+        return
+    sim.tasks.start(
+        node=guest.node,
+        kind="qmigrate",
+        id=str(vmid),
+        user="root@pam",
+        worker=lambda job: migrate.run(
+            sim,
+            job,
+            node=guest.node,
+            vmid=vmid,
+            target=target,
+            is_online=guest.is_running,
+            with_local_disks=False,
+            storage_name=None,
+        ),
+    )

@@ -24,7 +24,7 @@ STATE_FILE = "world.json"
 LAYOUT = 1
 DEBOUNCE_S = 0.1
 COST_FACTOR = 5
-"""Between two saves at least this many times as long as a save took (big worlds save less often)."""
+"""Between two saves pass at least this many times what a save took: big worlds save less often."""
 
 
 class StateError(Exception):

@@ -1,8 +1,9 @@
 """Checks parameters as Proxmox does: unknown names, types, bounds, formats.
 
 `schema_table.json` holds the facts, by method and path: `p` the parameters (`t` type, `r` required,
-`min`, `max`, `minlen`, `maxlen`, `re`, `enum`, `f` named format, `sub` property string with `dk` its
-default key, `needs`), `use` a shared set of them, `check` the permission check, `user` who may call.
+`min`, `max`, `minlen`, `maxlen`, `re`, `enum`, `f` named format, `sub` property string with `dk`
+its default key, `needs`), `use` a shared set of them, `check` the permission check, `user` who may
+call.
 """
 
 from __future__ import annotations
@@ -181,7 +182,7 @@ def check_property_string(name: str, text: str) -> list[str]:
 
 def _canonical(known: Facts, key: str) -> str:
     facts = known.get(key, {})
-    return facts["alias"] if "alias" in facts else key
+    return str(facts.get("alias", key))
 
 
 def _split_properties(known: Facts, text: str) -> tuple[list[tuple[str, str]], list[str]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import ssl
 from typing import Any
@@ -10,7 +9,7 @@ from urllib.parse import unquote, unquote_plus
 
 from aiohttp import web
 
-from . import permissions, routing, schema
+from . import fault_api, permissions, routing, schema
 from .access import Identity
 from .errors import PveError, unauthorized
 from .routing import Call, WithTotal
@@ -56,6 +55,8 @@ class Server:
         return f"https://{shown}:{self.port}"
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
+        if self.sim.options.has_fault_api and request.path.startswith("/sim/"):
+            return await fault_api.answer(self.sim, request)
         return await self.sim.faults.around(self.sim, request, self._answer)
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
@@ -70,7 +71,7 @@ class Server:
         if format_name not in FORMATS:
             text = f"no formatter for uri /{'/'.join(segments)}, {format_name}"
             return web.Response(status=501, reason=text, text=text)
-        if request.method == "DELETE" and request.body_exists and (request.content_length or 1):
+        if request.method == "DELETE" and request.content_length != 0 and request.body_exists:
             text = "Unexpected content for method 'DELETE'"
             return web.Response(status=501, reason=text, text=text)
         try:
@@ -173,7 +174,7 @@ def _json(body: Any, *, status: int = 200, reason: str = "OK") -> web.Response:
 
 async def _parameters(request: web.Request) -> dict[str, Any]:
     """Query and body together; a repeated form field becomes a list."""
-    given = _fields(request.rel_url.raw_query_string)
+    given = _fields(request.rel_url.raw_query_string, is_cut=False)
     if not request.body_exists or request.method == "GET":
         return given
     if (request.content_length or 0) > MAX_BODY_BYTES:
@@ -213,13 +214,13 @@ class _PlainText(PveError):
         super().__init__(text, has_body=False)
 
 
-def _fields(text: str) -> dict[str, Any]:
-    """Form fields, with Proxmox's habit of cutting a value at a literal `=`."""
+def _fields(text: str, *, is_cut: bool = True) -> dict[str, Any]:
+    """Form fields; in a body Proxmox cuts a value at a literal `=`."""
     fields: dict[str, Any] = {}
     for part in text.split("&"):
         if not part:
             continue
-        pieces = part.split("=")
+        pieces = part.split("=") if is_cut else part.split("=", 1)
         name = unquote_plus(pieces[0])
         value = unquote_plus(pieces[1]) if len(pieces) > 1 else ""
         if name in fields:
@@ -228,15 +229,3 @@ def _fields(text: str) -> dict[str, Any]:
         else:
             fields[name] = value
     return fields
-
-
-async def serve_until(sim: Simulator, stop: asyncio.Event, started: asyncio.Event) -> Server:
-    """Serve until `stop`; sets `started` when the port is open."""
-    server = Server(sim)
-    await server.start()
-    started.set()
-    try:
-        await stop.wait()
-    finally:
-        await server.close()
-    return server

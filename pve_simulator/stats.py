@@ -12,6 +12,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from . import drives
+from .text import words
 from .world import GIB, MIB, Guest, Node, Storage
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def node_row(sim: Simulator, node: Node) -> Row:
     return row
 
 
-def storage_is_active(sim: Simulator, storage: Storage, node: str) -> bool:
+def storage_is_active(storage: Storage, node: str) -> bool:
     return storage.is_enabled and node not in storage.offline_nodes
 
 
@@ -274,7 +275,13 @@ def live_details(sim: Simulator, guest: Guest) -> Row:
     return details
 
 
-_BLOCK_COUNTERS = ["failed_flush_operations", "failed_rd_operations", "failed_unmap_operations", "failed_wr_operations", "flush_operations", "flush_total_time_ns", "invalid_flush_operations", "invalid_rd_operations", "invalid_unmap_operations", "invalid_wr_operations", "rd_merged", "rd_total_time_ns", "unmap_bytes", "unmap_merged", "unmap_operations", "unmap_total_time_ns", "wr_highest_offset", "wr_merged", "wr_total_time_ns"]
+_BLOCK_COUNTERS = words(
+    "failed_flush_operations failed_rd_operations failed_unmap_operations failed_wr_operations",
+    "flush_operations flush_total_time_ns invalid_flush_operations invalid_rd_operations",
+    "invalid_unmap_operations invalid_wr_operations rd_merged rd_total_time_ns unmap_bytes",
+    "unmap_merged unmap_operations unmap_total_time_ns wr_highest_offset wr_merged",
+    "wr_total_time_ns",
+)
 
 
 def _block_counters(sim: Simulator, guest: Guest) -> Row:

@@ -69,6 +69,7 @@ class TaskEngine:
         self._jobs: dict[str, tuple[Job, asyncio.Task[None]]] = {}
         self.forced_warnings: list[tuple[str, str]] = []
         self.forced_failures: list[tuple[str, str]] = []
+        self.planned_kills: list[tuple[str, float]] = []
 
     def start(self, *, node: str, kind: str, id: str, user: str, worker: Worker) -> str:
         """Begin a task and answer its UPID at once."""
@@ -76,8 +77,17 @@ class TaskEngine:
         job = Job(record, self._clock)
         runner = asyncio.get_running_loop().create_task(self._run(job, worker))
         self._jobs[record.upid] = (job, runner)
+        self._plan_kill(record)
         self._on_change()
         return record.upid
+
+    def _plan_kill(self, record: TaskRecord) -> None:
+        for entry in self.planned_kills:
+            if entry[0] in (record.type, "*"):
+                self.planned_kills.remove(entry)
+                delay_s = self._clock.real(entry[1])
+                asyncio.get_running_loop().call_later(delay_s, self.kill, record.upid)
+                return
 
     def record_finished(self, *, node: str, kind: str, id: str, user: str, status: str) -> str:
         """A task that was over before anybody could look."""
@@ -169,7 +179,7 @@ class TaskEngine:
         entry = self._jobs.get(record.upid)
         if entry is None:
             return
-        job, runner = entry
+        _, runner = entry
         runner.cancel()
         waited_s = 0.0
         while waited_s < ABORT_GRACE_S and not runner.done():

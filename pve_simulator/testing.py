@@ -179,5 +179,9 @@ class SimulatorThread:
         """See `faults.Fault`; `path` is a regular expression on the path after /api2/json."""
         return self.change(lambda sim: sim.faults.add(kind, **settings))
 
+    def cause(self, accident: Callable[..., T], **arguments: Any) -> T:
+        """Cause one of `accidents`: `sim.cause(accidents.node_down, node="pve2")`."""
+        return self.change(lambda sim: accident(sim, **arguments))
+
     def clear_faults(self) -> None:
         self.change(lambda sim: sim.faults.clear())

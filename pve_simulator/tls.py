@@ -19,14 +19,14 @@ CERTIFICATE_FILE = "server.pem"
 
 @dataclass(frozen=True, slots=True)
 class Certificates:
-    """Paths of the PEM files: `ca_file` for clients, `server_file` (key and chain) for the server."""
+    """PEM files: `ca_file` for clients, `server_file` (key and chain) for the server."""
 
     ca_file: Path
     server_file: Path
 
 
 def ensure_certificates(folder: Path, node_names: tuple[str, ...]) -> Certificates:
-    """The folder's certificates; made when missing or when they lack one of the node names."""
+    """The folder's certificates; made when missing or when they lack a node name."""
     found = Certificates(folder / CA_FILE, folder / CERTIFICATE_FILE)
     if found.ca_file.exists() and found.server_file.exists() and _names(found, node_names):
         return found
@@ -45,7 +45,7 @@ def ensure_certificates(folder: Path, node_names: tuple[str, ...]) -> Certificat
 
 
 def write_atomically(path: Path, content: bytes, *, mode: int = 0o644) -> None:
-    """Replace a file so that a reader, or a start after kill -9, sees the old one or the new one."""
+    """Replace a file; a reader, or a start after kill -9, sees the old one or the new one."""
     temporary = path.with_name(path.name + ".new")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "wb") as file:
@@ -93,7 +93,8 @@ def describe(certificate: x509.Certificate, filename: str) -> dict[str, object]:
 def _slashed(name: x509.Name) -> str:
     short = {NameOID.COMMON_NAME: "CN", NameOID.ORGANIZATION_NAME: "O"}
     short[NameOID.ORGANIZATIONAL_UNIT_NAME] = "OU"
-    return "".join(f"/{short.get(part.oid, part.oid.dotted_string)}={part.value}" for part in name)
+    parts = [(short.get(part.oid, part.oid.dotted_string), str(part.value)) for part in name]
+    return "".join(f"/{label}={value}" for label, value in parts)
 
 
 def _names(found: Certificates, node_names: tuple[str, ...]) -> bool:

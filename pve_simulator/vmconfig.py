@@ -15,22 +15,29 @@ from . import drives, schema
 from .errors import PveError, bad_parameter
 from .formats import decode_ssh_keys, is_public_key, split_list
 from .simulator import Simulator
+from .text import words
 from .world import Config, Guest
 
 ROOT_ONLY = ("args", "lock", "hookscript")
 """Options that only the password ticket of root@pam may set."""
 
 FAST_PLUG = frozenset(
-    ["lock", "name", "onboot", "shares", "startup", "description", "protection", "vmstatestorage", "hookscript", "tags", "cicustom", "ciuser", "cipassword", "cipgrade", "ciupgrade", "citype", "nameserver", "searchdomain", "sshkeys"]
+    words(
+        "lock name onboot shares startup description protection vmstatestorage hookscript tags",
+        "cicustom ciuser cipassword ciupgrade citype nameserver searchdomain sshkeys",
+    )
 )
 """Options that a running VM takes at once."""
 
 CLOUDINIT_KEYS = frozenset(
-    ["cicustom", "ciuser", "cipassword", "ciupgrade", "citype", "nameserver", "searchdomain", "sshkeys"]
+    words("cicustom ciuser cipassword ciupgrade citype nameserver searchdomain sshkeys")
 )
-SECRET_MASK = "**********"
+SECRET_MASK = "**********"  # noqa: S105 (what Proxmox shows instead of it)
 NOT_OPTIONS = frozenset(
-    ["node", "vmid", "delete", "digest", "revert", "skiplock", "force", "background_delay", "import-working-storage", "archive", "bwlimit", "live-restore", "pool", "start", "storage", "unique"]
+    words(
+        "node vmid delete digest revert skiplock force background_delay import-working-storage",
+        "archive bwlimit live-restore pool start storage unique",
+    )
 )
 
 
@@ -130,7 +137,7 @@ def require_digest(guest: Guest, digest: str | None) -> None:
         raise PveError("checksum mismatch (file change by other user?)")
 
 
-def normalised(sim: Simulator, key: str, value: Any, old: Any = None) -> Any:
+def normalised(sim: Simulator, key: str, value: Any) -> Any:
     """The value as the config file keeps it (drives aside)."""
     if key == "tags":
         return ";".join(sorted({tag.lower() for tag in split_list(str(value))}))

@@ -71,7 +71,7 @@ def free_disk_label(sim: Simulator, storage: Storage, node: str, vmid: int) -> s
     return f"vm-{vmid}-disk-{index}"
 
 
-def require_usable(sim: Simulator, storage: Storage, node: str, content: str = "images") -> None:
+def require_usable(storage: Storage, node: str, content: str = "images") -> None:
     if node in storage.offline_nodes:
         raise PveError(f"storage '{storage.name}' is not online")
     if content not in storage.content:
@@ -116,7 +116,7 @@ async def allocate(
     content: str = "images",
 ) -> Volume:
     """A new empty volume, made under the storage's lock."""
-    require_usable(sim, storage, node, content)
+    require_usable(storage, node, content)
     chosen = volume_format or "raw"
     if not is_file_based(storage):
         chosen = "raw"
@@ -260,7 +260,7 @@ def users_of_base(sim: Simulator, volid: str) -> list[str]:
 
 
 def free_with_guest(sim: Simulator, guest: Guest) -> None:
-    """Free every volume that the guest's config and snapshots own; refuse while a base is in use."""
+    """Free what the guest's config and snapshots own; refuse while a base is in use."""
     configs = [guest.config, *(snapshot.config for snapshot in guest.snapshots.values())]
     owned: list[str] = []
     for config in configs:

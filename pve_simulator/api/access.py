@@ -24,7 +24,7 @@ _ACL_ROOTS = ("access", "mapping", "nodes", "pool", "sdn", "storage", "vms")
 
 
 @route("GET", "/access/domains")
-async def domains(call: Call) -> Any:
+async def domains(_call: Call) -> Any:
     return [{"realm": r, "type": r, "comment": text} for r, text in REALMS.items()]
 
 
@@ -90,7 +90,8 @@ async def users(call: Call) -> Any:
             **({"comment": user.comment} if user.comment else {}),
         }
         for user in call.sim.access.users.values()
-        if user.userid == call.identity.userid or call.may("/access/groups", "User.Modify", "Sys.Audit", any_of=True)
+        if user.userid == call.identity.userid
+        or call.may("/access/groups", "User.Modify", "Sys.Audit", any_of=True)
     ]
 
 
@@ -176,7 +177,9 @@ async def create_token(call: Call) -> Any:
         call.params.get("comment"),
     )
     user.tokens[name] = token
-    given = {key: call.params[key] for key in ("comment", "expire", "privsep") if key in call.params}
+    given = {
+        key: call.params[key] for key in ("comment", "expire", "privsep") if key in call.params
+    }
     info = {"privsep": 1} | {key: str(value) for key, value in given.items()}
     return {"full-tokenid": f"{user.userid}!{name}", "value": secret, "info": info}
 
@@ -241,7 +244,9 @@ async def update_acl(call: Call) -> Any:
             raise PveError(f"ACL update failed: role '{role}' does not exist")
         for kind, key in (("user", "users"), ("token", "tokens"), ("group", "groups")):
             for ugid in split_list(str(params.get(key, ""))):
-                _change_entry(call, AclEntry(path, kind, ugid, role, bool(params.get("propagate", 1))))
+                _change_entry(
+                    call, AclEntry(path, kind, ugid, role, bool(params.get("propagate", 1)))
+                )
     return None
 
 
@@ -253,4 +258,3 @@ def _change_entry(call: Call, entry: AclEntry) -> None:
     access.acl = [e for e in access.acl if (e.path, e.kind, e.ugid, e.role) != same]
     if not call.params.get("delete"):
         access.acl.append(entry)
-

@@ -41,7 +41,7 @@ async def interfaces(call: Call) -> Any:
     nets = sorted(key for key in guest.running_config if drives.NET.match(key))
     for index, key in enumerate(nets):
         net = drives.parse_net(guest.running_config[key])
-        addresses = [*_addresses(call, guest, key), (link_local(net.mac), 64)]
+        addresses = [*_addresses(guest, key), (link_local(net.mac), 64)]
         received = stats.traffic(call.sim, guest, 3)
         rows.append(_interface(f"eth{index}", net.mac.lower(), addresses, received))
     return {"result": rows}
@@ -68,7 +68,7 @@ def _interface(
     }
 
 
-def _addresses(call: Call, guest: Guest, key: str) -> list[tuple[str, int]]:
+def _addresses(guest: Guest, key: str) -> list[tuple[str, int]]:
     """What cloud-init set at the boot, else a lease that depends on the MAC."""
     has_seed = any(drive.is_cloudinit for drive in drives.drives_of(guest.running_config))
     index = key.removeprefix("net")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from .. import stats
@@ -14,7 +15,7 @@ CLUSTER_TASKS = 25
 
 
 @route("GET", "/cluster")
-async def index(call: Call) -> Any:
+async def index(_call: Call) -> Any:
     names = ("replication", "config", "ha", "backup", "resources", "nextid", "status", "tasks")
     return [{"name": name} for name in names]
 
@@ -23,7 +24,7 @@ async def index(call: Call) -> Any:
 async def resources(call: Call) -> Any:
     wanted = call.params.get("type")
     rows: list[str] = []
-    dump = stats.json.dumps
+    dump = json.dumps
     if wanted in (None, "vm"):
         rows += _guests(call)
     if wanted in (None, "node"):
@@ -83,7 +84,7 @@ def _storages(call: Call) -> list[dict[str, Any]]:
                 "shared": int(storage.shared),
                 "status": "unknown",
             }
-            if node.is_online and stats.storage_is_active(call.sim, storage, node.name):
+            if node.is_online and stats.storage_is_active(storage, node.name):
                 row["status"] = "available"
                 row["maxdisk"] = storage.size
                 row["disk"] = world.used_bytes(storage, node.name)
@@ -148,12 +149,12 @@ async def tasks(call: Call) -> Any:
 
 
 @route("GET", "/cluster/options")
-async def options(call: Call) -> Any:
+async def options(_call: Call) -> Any:
     return {"mac_prefix": "BC:24:11", "description": "", "allowed-tags": []}
 
 
 @route("GET", "/cluster/sdn/vnets")
-async def vnets(call: Call) -> Any:
+async def vnets(_call: Call) -> Any:
     return []
 
 
@@ -192,15 +193,16 @@ async def ha_status(call: Call) -> Any:
     ]
     for resource in world.ha.values():
         guest = world.guests.get(resource.vmid)
+        node = guest.node if guest else first
         rows.append(
             {
                 "id": f"service:vm:{resource.vmid}",
                 "type": "service",
                 "sid": f"vm:{resource.vmid}",
-                "node": guest.node if guest else first,
+                "node": node,
                 "state": resource.state,
                 "request_state": resource.state,
-                "status": f"vm:{resource.vmid} ({guest.node if guest else first}, {resource.state})",
+                "status": f"vm:{resource.vmid} ({node}, {resource.state})",
             }
         )
     return rows

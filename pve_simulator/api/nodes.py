@@ -23,8 +23,20 @@ async def nodes(call: Call) -> Any:
 
 
 @route("GET", "/nodes/{node}")
-async def index(call: Call) -> Any:
-    names = ["qemu", "tasks", "storage", "network", "status", "version", "time", "dns", "certificates", "rrddata", "vzdump"]
+async def index(_call: Call) -> Any:
+    names = [
+        "qemu",
+        "tasks",
+        "storage",
+        "network",
+        "status",
+        "version",
+        "time",
+        "dns",
+        "certificates",
+        "rrddata",
+        "vzdump",
+    ]
     return [{"name": name} for name in names]
 
 
@@ -76,13 +88,13 @@ async def status(call: Call) -> Any:
 
 
 @route("GET", "/nodes/{node}/time")
-async def node_time(call: Call) -> Any:
+async def node_time(_call: Call) -> Any:
     now = int(time.time())
     return {"time": now, "localtime": now, "timezone": "Etc/UTC"}
 
 
 @route("GET", "/nodes/{node}/dns")
-async def dns(call: Call) -> Any:
+async def dns(_call: Call) -> Any:
     return {"dns1": "10.255.255.53"}
 
 
@@ -117,7 +129,7 @@ async def certificates(call: Call) -> Any:
 
 
 @route("GET", "/nodes/{node}/capabilities/qemu/machines")
-async def machines(call: Call) -> Any:
+async def machines(_call: Call) -> Any:
     rows = []
     for kind, prefix in (("q35", "pc-q35"), ("i440fx", "pc-i440fx")):
         for version in ("9.2", "9.0", "8.2", "8.1", "8.0", "7.2", "7.1", "7.0", "6.2", "6.1"):

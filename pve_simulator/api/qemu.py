@@ -44,10 +44,20 @@ async def list_guests(call: Call) -> Any:
 
 
 @route("GET", "/nodes/{node}/qemu/{vmid}")
-async def index(call: Call) -> Any:
-    names = (
-        ["config", "pending", "status", "unlink", "vncproxy", "resize", "migrate", "snapshot", "agent", "clone", "rrddata"]
-    )
+async def index(_call: Call) -> Any:
+    names = [
+        "config",
+        "pending",
+        "status",
+        "unlink",
+        "vncproxy",
+        "resize",
+        "migrate",
+        "snapshot",
+        "agent",
+        "clone",
+        "rrddata",
+    ]
     return [{"subdir": name} for name in names]
 
 

@@ -138,7 +138,7 @@ def _grow(call: Call, job: Job | None, guest: Guest, drive: drives.Drive, wanted
             f"command '/usr/bin/qemu-img resize -f {volume.format} {path} {wanted}' "
             "failed: exit code 1"
         )
-    volumes.require_usable(call.sim, storage, guest.node)
+    volumes.require_usable(storage, guest.node)
     volume.size = wanted
     if job and volumes.is_file_based(storage):
         job.say("Image resized.")

@@ -65,7 +65,7 @@ def _snapshot(call: Call) -> Snapshot:
 
 
 @route("GET", "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}")
-async def index(call: Call) -> Any:
+async def index(_call: Call) -> Any:
     return [{"cmd": "config"}, {"cmd": "rollback"}]
 
 

@@ -14,7 +14,7 @@ ACTIONS = ("current", "start", "stop", "reset", "shutdown", "suspend", "reboot")
 
 
 @route("GET", "/nodes/{node}/qemu/{vmid}/status")
-async def index(call: Call) -> Any:
+async def index(_call: Call) -> Any:
     return [{"subdir": name} for name in ACTIONS]
 
 

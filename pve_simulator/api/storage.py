@@ -64,7 +64,7 @@ async def update_definition(call: Call) -> Any:
 
 
 def _state(call: Call, storage: Storage) -> dict[str, Any]:
-    is_active = stats.storage_is_active(call.sim, storage, call.node)
+    is_active = stats.storage_is_active(storage, call.node)
     used = call.sim.world.used_bytes(storage, call.node) if is_active else 0
     total = storage.size if is_active else 0
     return {

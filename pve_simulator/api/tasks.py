@@ -120,7 +120,7 @@ def _require_own(call: Call, upid: str) -> None:
 
 
 @route("GET", "/nodes/{node}/tasks/{upid}")
-async def task_index(call: Call) -> Any:
+async def task_index(_call: Call) -> Any:
     return [{"name": "log"}, {"name": "status"}]
 
 

@@ -8,7 +8,7 @@ from ..routing import Call, route
 
 
 @route("GET", "/")
-async def index(call: Call) -> Any:
+async def index(_call: Call) -> Any:
     names = ("version", "cluster", "nodes", "storage", "access", "pools")
     return [{"subdir": name} for name in names]
 
