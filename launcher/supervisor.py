@@ -200,7 +200,7 @@ class Supervisor:
 
     # Signals.
 
-    def _note_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+    def _note_stop(self, signum: int, frame: FrameType | None) -> None:
         self._stop_signal = signum
 
     def _pause(self, longest_s: float) -> None:
