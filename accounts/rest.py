@@ -1,0 +1,103 @@
+"""How resources of the API are read and listed: strict input, keyset pages, the caller first."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from typing import Any
+from urllib.parse import urlencode
+
+from django.db.models import QuerySet
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from accounts.actors import Actor
+
+LIMIT_MAX = 1000
+
+
+class StrictSerializer(serializers.Serializer[Any]):
+    """A request body in which an unknown field is an error: a typo is never ignored."""
+
+    def to_internal_value(self, data: Any) -> Any:
+        if isinstance(data, dict):
+            unknown = sorted(set(data) - set(self.fields))
+            if unknown:
+                raise ValidationError({str(name): ["There is no such field."] for name in unknown})
+        return super().to_internal_value(data)
+
+
+def actor_of(request: Request) -> Actor:
+    actor = request.user
+    assert isinstance(actor, Actor), "authentication gives an Actor"
+    return actor
+
+
+def parse(serializer: type[StrictSerializer], request: Request) -> dict[str, Any]:
+    """The checked body of a request. Raises ValidationError, naming each field."""
+    checked = serializer(data=request.data, context={"request": request})
+    checked.is_valid(raise_exception=True)
+    return dict(checked.validated_data)
+
+
+def refuse_unknown_params(request: Request, known: set[str]) -> None:
+    """A filter that does not exist would otherwise list everything."""
+    unknown = sorted(set(request.query_params) - known - {"limit", "cursor", "format"})
+    if unknown:
+        raise ValidationError({name: ["There is no such parameter."] for name in unknown})
+
+
+def page_of(
+    request: Request, queryset: QuerySet[Any], *, order: str = "pk"
+) -> tuple[list[Any], dict[str, Any]]:
+    """One keyset page: its rows, and `count` and `next` of the list it belongs to.
+
+    Pages are cut by `order` (a unique field, "-" for descending), so rows that come or go between
+    two requests shift nothing.
+    """
+    limit, after = _limit(request), _cursor(request)
+    field, backwards = order.removeprefix("-"), order.startswith("-")
+    count = queryset.count()
+    rows = queryset.order_by(order)
+    if after is not None:
+        rows = rows.filter(**{f"{field}__{'lt' if backwards else 'gt'}": after})
+    found = list(rows[: limit + 1])
+    more = len(found) > limit
+    found = found[:limit]
+    following = None
+    if more:
+        params = {name: value for name, value in request.query_params.items() if name != "cursor"}
+        params["cursor"] = _encode(getattr(found[-1], field))
+        following = request.build_absolute_uri(f"{request.path}?{urlencode(params)}")
+    return found, {"count": count, "next": following}
+
+
+def listing(key: str, rows: list[Any], page: dict[str, Any]) -> Response:
+    return Response({key: rows, **page})
+
+
+def _limit(request: Request) -> int:
+    raw = request.query_params.get("limit", str(LIMIT_MAX))
+    if not raw.isascii() or not raw.isdigit() or not 1 <= int(raw[:9]) <= LIMIT_MAX:
+        raise ValidationError({"limit": [f"Give a whole number from 1 to {LIMIT_MAX}."]})
+    return int(raw)
+
+
+def _encode(value: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
+
+
+def _cursor(request: Request) -> Any:
+    raw = request.query_params.get("cursor")
+    if not raw:
+        return None
+    try:
+        value = json.loads(base64.urlsafe_b64decode(raw + "=" * (-len(raw) % 4)))
+    except (binascii.Error, ValueError):
+        value = None
+    if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+        raise ValidationError({"cursor": ["This is not a cursor of ours; take it from `next`."]})
+    return value

@@ -1,0 +1,122 @@
+"""One look at one cluster: its list into our rows, its state into the cluster's row.
+
+Whatever goes wrong, rows stay: an unreachable cluster, a refused token or an empty answer never
+empties the inventory.
+"""
+
+from __future__ import annotations
+
+import datetime
+
+import structlog
+from django.conf import settings
+from django.db.models import Q
+from django.db.models.functions import Now
+from django.utils import timezone
+
+from accounts.crypto import Unsealable
+from clusters.connect import connect
+from clusters.identity import OtherCluster, check_identity, identify
+from clusters.models import ONLINE, REFUSED, UNREACHABLE, Cluster
+from events.models import record_event
+from inventory import details, guests, infrastructure
+from proxmox import Client, Forbidden, ProxmoxError, Unauthorized
+from proxmox.results import Resources
+
+log = structlog.get_logger(__name__)
+
+CALL_S = 20.0
+LEASE_S = 60
+# How long a checked identity and version are believed, in seconds.
+IDENTITY_S = 300
+_checked: dict[int, tuple[object, datetime.datetime]] = {}
+
+
+def run_cycle(pk: int) -> None:
+    """Look at the cluster if it is due and nobody else is looking."""
+    held = Cluster.objects.filter(
+        Q(look_lease_until=None) | Q(look_lease_until__lt=Now()),
+        pk=pk,
+        is_enabled=True,
+        look_due_at__lte=Now(),
+    ).update(look_lease_until=Now() + datetime.timedelta(seconds=LEASE_S))
+    if held != 1:
+        return
+    try:
+        look_at(Cluster.objects.get(pk=pk))
+    finally:
+        Cluster.objects.filter(pk=pk).update(
+            look_lease_until=None,
+            look_due_at=Now() + datetime.timedelta(seconds=settings.INVENTORY_CYCLE_S),
+        )
+
+
+def look_at(cluster: Cluster, *, with_details: bool = True) -> None:
+    """Read the cluster into our rows and note how it is."""
+    try:
+        client = connect(cluster, call_s=settings.ENGINE["call_s"])
+        confirm_identity(cluster, client)
+        began = timezone.now()
+        resources = client.resources(timeout_s=CALL_S)
+        refuse_blindness(cluster, client, resources)
+    except (OtherCluster, Unauthorized, Forbidden, Unsealable, Blind) as error:
+        note_state(cluster, REFUSED, str(error))
+        return
+    except ProxmoxError as error:
+        note_state(cluster, UNREACHABLE, str(error))
+        return
+    infrastructure.sync_nodes(cluster, resources, began)
+    infrastructure.sync_storages(cluster, resources, began)
+    guests.sync_guests(cluster, resources, began)
+    note_state(cluster, ONLINE, "", seen_at=began)
+    if with_details:
+        details.read_some(cluster, client)
+
+
+class Blind(Exception):
+    """The credentials work, and see nothing."""
+
+
+def refuse_blindness(cluster: Cluster, client: Client, resources: Resources) -> None:
+    """A token without rights gets empty lists with 200: that is no empty cluster."""
+    if not resources.nodes:
+        raise Blind(
+            f"Proxmox shows no node to {cluster.token_id or cluster.user}: it needs the privilege "
+            "Sys.Audit on /nodes (and VM.Audit on /vms, Datastore.Audit on /storage)."
+        )
+    if resources.guests or not guests.knows_any(cluster):
+        return
+    granted = client.permissions(timeout_s=CALL_S)
+    if not any("VM.Audit" in privileges for privileges in granted.values()):
+        raise Blind(
+            f"Proxmox shows no VM to {cluster.token_id or cluster.user}: it needs the privilege "
+            "VM.Audit on /vms."
+        )
+
+
+def confirm_identity(cluster: Cluster, client: Client) -> None:
+    """Now and then, and with each new client: is it still the cluster our rows are of?"""
+    now = timezone.now()
+    known = _checked.get(cluster.pk)
+    if known and known[0] is client and (now - known[1]).total_seconds() < IDENTITY_S:
+        return
+    check_identity(cluster, identify(client, timeout_s=CALL_S))
+    version = client.version(timeout_s=CALL_S).version
+    if version != cluster.version:
+        Cluster.objects.filter(pk=cluster.pk).update(version=version)
+    _checked[cluster.pk] = (client, now)
+
+
+def note_state(
+    cluster: Cluster, state: str, error: str, *, seen_at: datetime.datetime | None = None
+) -> None:
+    values: dict[str, object] = {"state": state, "error": error}
+    if seen_at is not None:
+        values["seen_at"] = seen_at
+    if state != cluster.state:
+        log.info("cluster_state", cluster=cluster.name, state=state, error=error or None)
+        record_event(
+            f"cluster.{state}", by="izvor", subject=cluster.uuid, label=cluster.name, error=error
+        )
+    Cluster.objects.filter(pk=cluster.pk).update(**values)
+    cluster.state = state

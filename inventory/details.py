@@ -1,0 +1,151 @@
+"""What the cluster's list does not hold: templates' disks, bridges, configurations, addresses.
+
+A few at each look, those first that were never read, then the oldest.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+import uuid
+
+import structlog
+from django.db import transaction
+from django.db.models import F, Q
+from django.utils import timezone
+
+from clusters.models import Cluster, Storage
+from events.models import record_event
+from inventory.infrastructure import sync_networks
+from proxmox import Client, NotFound, ProxmoxError
+from proxmox.results import GuestConfig
+from templates_app.models import Template, os_type_of
+from vms.marks import without_mark
+from vms.models import RUNNING, VirtualMachine
+from vms.refresh import refresh_vm
+
+log = structlog.get_logger(__name__)
+
+BUDGET_S = 5.0
+READ_S = 5.0
+OLD = datetime.timedelta(minutes=10)
+# A VM that has just booted gets its address when its agent is up.
+YOUNG = datetime.timedelta(minutes=5)
+VMS_A_LOOK = 20
+
+
+def read_some(cluster: Cluster, client: Client) -> None:
+    """Reads for some seconds at most; the rest comes at the next look."""
+    ends = time.monotonic() + BUDGET_S
+    read_templates(cluster, client)
+    now = timezone.now()
+    for node in cluster.nodes.filter(status="online", networks_due_at__lte=now):
+        try:
+            sync_networks(cluster, client, node, now)
+        except ProxmoxError as error:
+            log.info("networks_not_read", node=node.name, error=str(error))
+    for vm in vms_to_read(cluster, now):
+        if time.monotonic() > ends:
+            return
+        read_vm(vm, client)
+
+
+def read_templates(cluster: Cluster, client: Client) -> None:
+    """All that were never read: nothing can be made of them before."""
+    old = Q(details_at=None) | Q(details_at__lt=timezone.now() - OLD)
+    for template in Template.objects.filter(old, cluster=cluster, missing_since=None):
+        try:
+            config = client.guest_config(template.node, template.vmid, timeout_s=READ_S)
+        except ProxmoxError as error:
+            log.info("template_not_read", template=template.name, error=str(error))
+            continue
+        write_template(template, config)
+
+
+def write_template(template: Template, config: GuestConfig) -> None:
+    disks = [disk for disk in config.disks if not disk.is_cdrom and not disk.is_cloudinit]
+    storages = sorted({disk.storage for disk in disks if disk.storage})
+    shared = set(
+        Storage.objects.filter(
+            cluster=template.cluster, node=template.node, is_shared=True
+        ).values_list("name", flat=True)
+    )
+    boot = config.boot_disk
+    created = meta_created(config)
+    Template.objects.filter(pk=template.pk).update(
+        description=without_mark(config.description),
+        os_type=os_type_of(config.ostype or ""),
+        disk_bytes=(boot.size_bytes if boot else 0) or 0,
+        cores=config.cores * config.sockets,
+        memory_mib=config.memory_mib,
+        storages=storages,
+        is_on_shared_storage=bool(storages) and set(storages) <= shared,
+        has_cloud_init=any(disk.is_cloudinit for disk in config.disks),
+        details_at=timezone.now(),
+        **({"created_at": created} if created else {}),
+    )
+
+
+def meta_created(config: GuestConfig) -> datetime.datetime | None:
+    """`meta: creation-qemu=…,ctime=1795423114`."""
+    words = dict(word.partition("=")[::2] for word in str(config.raw.get("meta", "")).split(","))
+    if not words.get("ctime", "").isdigit():
+        return None
+    return datetime.datetime.fromtimestamp(int(words["ctime"]), datetime.UTC)
+
+
+def vms_to_read(cluster: Cluster, now: datetime.datetime) -> list[VirtualMachine]:
+    waits_for_agent = Q(
+        power=RUNNING,
+        agent_enabled=True,
+        ip_address=None,
+        created_at__gt=now - YOUNG,
+    )
+    return list(
+        VirtualMachine.objects.filter(
+            Q(details_at=None) | Q(details_at__lt=now - OLD) | waits_for_agent,
+            cluster=cluster,
+            deleted_at=None,
+            missing_since=None,
+            doing="",
+        )
+        .exclude(node="")
+        .select_related("cluster")
+        .order_by(F("details_at").asc(nulls_first=True))[:VMS_A_LOOK]
+    )
+
+
+def read_vm(vm: VirtualMachine, client: Client) -> None:
+    known = vm.smbios_uuid
+    try:
+        config = client.guest_config(vm.node, vm.vmid, timeout_s=READ_S)
+        if known and config.smbios_uuid and config.smbios_uuid != str(known):
+            replace_vm(vm, config)
+        else:
+            refresh_vm(vm)
+    except NotFound:
+        # Moved or gone: the next list tells which.
+        VirtualMachine.objects.filter(pk=vm.pk).update(details_at=timezone.now())
+    except ProxmoxError as error:
+        log.info("vm_not_read", vm=str(vm), error=str(error))
+
+
+def replace_vm(vm: VirtualMachine, config: GuestConfig) -> None:
+    """Another VM stands under its number: ours is gone, the new one belongs to nobody."""
+    now = timezone.now()
+    with transaction.atomic():
+        rows = VirtualMachine.objects.filter(pk=vm.pk, doing="", deleted_at=None).update(
+            deleted_at=now, missing_since=now
+        )
+        if rows != 1:
+            return
+        VirtualMachine.objects.create(
+            cluster=vm.cluster,
+            vmid=vm.vmid,
+            node=vm.node,
+            name=config.name or "",
+            smbios_uuid=uuid.UUID(config.smbios_uuid) if config.smbios_uuid else None,
+        )
+        record_event(
+            "vm.replaced", by="proxmox", project_id=vm.project_id, subject=vm.uuid, label=str(vm)
+        )

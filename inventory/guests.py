@@ -1,0 +1,206 @@
+"""VMs and templates: the cluster's list against our rows, as sets.
+
+    in both, different   changed outside: the row follows, and an event says so
+    only on the cluster  a VM that nobody made through us: a row without a project
+    only in our rows     marked as missing, not dropped
+
+The list lags up to 10 s behind (only `lock` and `tags` are current), so it counts for a VM only if
+it was asked for well after the VM's last operation; and a node silent for minutes strips its guests
+of their names and sizes, so what is unknown never overwrites what was known.
+"""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from clusters.models import Cluster
+from events.models import record_event
+from proxmox.results import GuestUsage, Resources
+from templates_app.models import Template
+from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED, UNKNOWN, VirtualMachine, VmUsage
+
+MIB = 1024**2
+COMPARED = (
+    "node",
+    "name",
+    "power",
+    "lock",
+    "tags",
+    "cores",
+    "memory_mib",
+    "disk_bytes",
+    "is_ha_managed",
+    "missing_since",
+)
+# Changes that are worth an event: what a person did outside. Power changes by itself, too.
+DRIFT = ("node", "name", "cores", "memory_mib", "disk_bytes", "tags")
+USAGE = (
+    "cpu_percent",
+    "memory_used_bytes",
+    "disk_read_bytes",
+    "disk_write_bytes",
+    "net_in_bytes",
+    "net_out_bytes",
+    "uptime_s",
+)
+
+
+def knows_any(cluster: Cluster) -> bool:
+    living = VirtualMachine.objects.filter(cluster=cluster, deleted_at=None, missing_since=None)
+    return living.exclude(doing="create_vm").exists()
+
+
+def sync_guests(cluster: Cluster, resources: Resources, began: datetime.datetime) -> None:
+    listed = {guest.vmid: guest for guest in resources.guests}
+    rows = {vm.vmid: vm for vm in VirtualMachine.objects.filter(cluster=cluster, deleted_at=None)}
+    sync_templates(cluster, listed, began)
+    machines = {vmid: guest for vmid, guest in listed.items() if not guest.is_template}
+    update_known(rows, machines, began)
+    add_found(cluster, [guest for vmid, guest in machines.items() if vmid not in rows], began)
+    mark_missing([vm for vmid, vm in rows.items() if vmid not in machines], began)
+    write_usage(cluster, machines)
+
+
+def counts_for(vm: VirtualMachine, began: datetime.datetime) -> bool:
+    """May a list asked for at `began` be believed about this VM?"""
+    return not vm.doing and (vm.settled_at is None or began >= vm.settled_at)
+
+
+def update_known(
+    rows: dict[int, VirtualMachine], machines: dict[int, GuestUsage], began: datetime.datetime
+) -> None:
+    changed = []
+    for vmid, guest in machines.items():
+        vm = rows.get(vmid)
+        if vm is None or not counts_for(vm, began):
+            continue
+        values = values_of(vm, guest)
+        drift = {name: value for name, value in values.items() if getattr(vm, name) != value}
+        if not drift:
+            continue
+        seen = {name: [getattr(vm, name), drift[name]] for name in DRIFT if name in drift}
+        for name, value in drift.items():
+            setattr(vm, name, value)
+        vm.updated_at = began
+        changed.append(vm)
+        if seen and vm.synced_at is not None:
+            record_event(
+                "vm.changed_outside",
+                by="proxmox",
+                project_id=vm.project_id,
+                subject=vm.uuid,
+                label=str(vm),
+                changes=seen,
+            )
+        vm.synced_at = began
+    VirtualMachine.objects.bulk_update(
+        changed, [*COMPARED, "updated_at", "synced_at"], batch_size=500
+    )
+
+
+def values_of(vm: VirtualMachine, guest: GuestUsage) -> dict[str, Any]:
+    """The row's values that the list decides; what it does not know stays."""
+    if guest.status == UNKNOWN:
+        return {"power": UNKNOWN, "missing_since": None}
+    return {
+        "node": guest.node,
+        "name": guest.name or vm.name,
+        "power": power_in_list(vm, guest),
+        "lock": guest.lock or "",
+        "tags": sorted(guest.tags),
+        "cores": guest.cores or vm.cores,
+        "memory_mib": guest.memory_bytes // MIB or vm.memory_mib,
+        "disk_bytes": guest.disk_bytes or vm.disk_bytes,
+        "is_ha_managed": guest.ha_state is not None,
+        "missing_since": None,
+    }
+
+
+def power_in_list(vm: VirtualMachine, guest: GuestUsage) -> str:
+    """The list says "running" of a paused VM too; only reading the VM itself tells."""
+    if guest.status == RUNNING:
+        return PAUSED if vm.power == PAUSED else RUNNING
+    if guest.status == PAUSED:
+        return PAUSED
+    return SUSPENDED if guest.lock == "suspended" else STOPPED
+
+
+def add_found(cluster: Cluster, found: list[GuestUsage], began: datetime.datetime) -> None:
+    """VMs that nobody made through us belong to nobody until an operator gives them to a project."""
+    new = []
+    for guest in found:
+        if guest.status == UNKNOWN or guest.lock in {"clone", "create"}:
+            continue  # not there yet: the next look shows it with its name
+        vm = VirtualMachine(
+            cluster=cluster, vmid=guest.vmid, created_at=began, updated_at=began, synced_at=began
+        )
+        for name, value in values_of(vm, guest).items():
+            setattr(vm, name, value)
+        new.append(vm)
+    VirtualMachine.objects.bulk_create(new, ignore_conflicts=True, batch_size=500)
+
+
+def mark_missing(vanished: list[VirtualMachine], began: datetime.datetime) -> None:
+    for vm in vanished:
+        if not counts_for(vm, began) or vm.missing_since is not None or vm.has_failed:
+            continue
+        VirtualMachine.objects.filter(pk=vm.pk, doing="").update(missing_since=began, power=UNKNOWN)
+        record_event(
+            "vm.missing", by="proxmox", project_id=vm.project_id, subject=vm.uuid, label=str(vm)
+        )
+
+
+def sync_templates(
+    cluster: Cluster, listed: dict[int, GuestUsage], began: datetime.datetime
+) -> None:
+    known = {t.vmid: t for t in Template.objects.filter(cluster=cluster, missing_since=None)}
+    for vmid, guest in listed.items():
+        if not guest.is_template or guest.status == UNKNOWN:
+            continue
+        template = known.get(vmid)
+        values = {
+            "node": guest.node,
+            "name": guest.name or f"template-{vmid}",
+            "tags": sorted(guest.tags),
+        }
+        if template is None:
+            Template.objects.create(cluster=cluster, vmid=vmid, synced_at=began, **values)
+        elif any(getattr(template, name) != value for name, value in values.items()):
+            Template.objects.filter(pk=template.pk).update(synced_at=began, **values)
+    gone = [
+        template.pk
+        for vmid, template in known.items()
+        if vmid not in listed or not (listed[vmid].is_template or listed[vmid].status == UNKNOWN)
+    ]
+    Template.objects.filter(pk__in=gone).update(missing_since=began)
+
+
+def write_usage(cluster: Cluster, machines: dict[int, GuestUsage]) -> None:
+    """Usage of the VMs that run or have just stopped; of the others it stays at nothing."""
+    pks = dict(
+        VirtualMachine.objects.filter(cluster=cluster, deleted_at=None).values_list("vmid", "pk")
+    )
+    idle = set(
+        VmUsage.objects.filter(vm__cluster=cluster, uptime_s=0).values_list("vm_id", flat=True)
+    )
+    VmUsage.objects.bulk_create(
+        [
+            VmUsage(
+                vm_id=pks[vmid],
+                cpu_percent=100 * guest.cpu_fraction,
+                memory_used_bytes=guest.memory_used_bytes,
+                disk_read_bytes=guest.disk_read_bytes,
+                disk_write_bytes=guest.disk_write_bytes,
+                net_in_bytes=guest.net_in_bytes,
+                net_out_bytes=guest.net_out_bytes,
+                uptime_s=guest.uptime_s,
+            )
+            for vmid, guest in machines.items()
+            if vmid in pks and (guest.uptime_s or pks[vmid] not in idle)
+        ],
+        update_conflicts=True,
+        unique_fields=["vm"],
+        update_fields=list(USAGE),
+        batch_size=1000,
+    )

@@ -1,0 +1,21 @@
+"""Celery's doors to inventory."""
+
+from celery import shared_task
+from django.db.models.functions import Now
+
+from clusters.models import Cluster
+from inventory.cycle import run_cycle
+
+
+@shared_task(name="inventory.cycle")  # type: ignore[untyped-decorator]
+def cycle(pk: int) -> None:
+    run_cycle(pk)
+
+
+@shared_task(name="inventory.tick")  # type: ignore[untyped-decorator]
+def tick() -> None:
+    """Ask for a look at every cluster that is due."""
+    for pk in Cluster.objects.filter(is_enabled=True, look_due_at__lte=Now()).values_list(
+        "pk", flat=True
+    ):
+        cycle.delay(pk)

@@ -1,0 +1,15 @@
+"""The web process: Django behind the wait layer."""
+
+import os
+from typing import cast
+
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "izvor_project.settings")
+django_app = get_asgi_application()
+
+# Only now: they read models, which the line above has made known.
+from izvor_project.loopback import LoopbackOnly  # noqa: E402
+from izvor_project.waiting import App, WaitLayer  # noqa: E402
+
+application = LoopbackOnly(WaitLayer(cast("App", django_app)))

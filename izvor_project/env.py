@@ -1,0 +1,85 @@
+"""Reading the environment: each reader returns a checked value or fails with one sentence."""
+
+import ipaddress
+from urllib.parse import quote, unquote, urlsplit
+
+import environ
+from django.core.exceptions import ImproperlyConfigured
+
+env = environ.Env()
+
+
+def text(name: str, default: str = "") -> str:
+    return str(env.str(name, default=default)).strip()
+
+
+def secret(name: str, default: str = "") -> str:
+    """Like `text`, but kept to the letter: a password may end in a space."""
+    return str(env.str(name, default=default))
+
+
+def flag(name: str, default: bool) -> bool:
+    raw = text(name, "true" if default else "false").lower()
+    if raw in {"1", "true", "yes", "on"}:
+        return True
+    if raw in {"0", "false", "no", "off", ""}:
+        return False
+    raise ImproperlyConfigured(f"{name} must be true or false, not {raw!r}.")
+
+
+def integer(name: str, default: int, low: int, high: int) -> int:
+    raw = text(name, str(default)) or str(default)
+    try:
+        value = int(raw)
+    except ValueError:
+        raise ImproperlyConfigured(f"{name} must be a whole number, not {raw!r}.") from None
+    if not low <= value <= high:
+        raise ImproperlyConfigured(f"{name} must be between {low} and {high}, not {value}.")
+    return value
+
+
+def choice(name: str, default: str, allowed: tuple[str, ...]) -> str:
+    value = text(name, default) or default
+    if value not in allowed:
+        raise ImproperlyConfigured(f"{name} must be one of {', '.join(allowed)}, not {value!r}.")
+    return value
+
+
+def words(name: str) -> list[str]:
+    """A comma-separated list, blanks dropped."""
+    return [word.strip() for word in text(name).split(",") if word.strip()]
+
+
+def required(name: str, why: str) -> str:
+    value = secret(name)
+    if not value.strip():
+        raise ImproperlyConfigured(f"{name} is not set. {why}")
+    return value
+
+
+def is_loopback(host: str) -> bool:
+    """True for 127.0.0.0/8, ::1 and the name localhost."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def redis_urls(url: str) -> tuple[str, str]:
+    """The same server as redis-py and as Celery spell it: they differ for Unix sockets."""
+    parts = urlsplit(url)
+    if parts.scheme in {"redis", "rediss"}:
+        return url, url
+    if parts.scheme == "unix":
+        database = parts.query.removeprefix("db=") or "0"
+        path = unquote(parts.path)
+        return (
+            f"unix://{quote(path)}?db={database}",
+            f"redis+socket://{quote(path)}?virtual_host={database}",
+        )
+    raise ImproperlyConfigured(
+        "REDIS_URL must start with redis://, rediss:// or unix://, "
+        f"not {parts.scheme or 'nothing'}."
+    )

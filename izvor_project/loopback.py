@@ -1,0 +1,30 @@
+"""Where IZVOR_AUTH=none, the socket itself must be loopback, however the server was started."""
+
+from __future__ import annotations
+
+from django.conf import settings
+
+from izvor_project.env import is_loopback
+from izvor_project.waiting import App, Receive, Scope, Send
+
+
+class LoopbackOnly:
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if settings.IZVOR_AUTH == "none" and scope["type"] in {"http", "websocket"}:
+            server, client = scope.get("server"), scope.get("client")
+            if not (server and client and is_loopback(server[0]) and is_loopback(client[0])):
+                await self._refuse(scope, send)
+                return
+        await self.app(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": 1008})
+            return
+        body = b'{"status":403,"code":"loopback_only","error":"IZVOR_AUTH=none: loopback only."}'
+        headers = [(b"content-type", b"application/problem+json")]
+        await send({"type": "http.response.start", "status": 403, "headers": headers})
+        await send({"type": "http.response.body", "body": body})

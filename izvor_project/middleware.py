@@ -1,0 +1,87 @@
+"""What happens to every request before a view: its id, its log line, and the loopback guard."""
+
+from __future__ import annotations
+
+import re
+import time
+import uuid
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import structlog
+from django.conf import settings
+from django.http import HttpRequest, HttpResponse
+
+from izvor_project.api.problems import problem_response
+from izvor_project.env import is_loopback
+
+log = structlog.get_logger("izvor.http")
+Answer = Callable[[HttpRequest], HttpResponse]
+
+_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_QUIET = ("/health", "/static/", "/metrics")
+SAFE = {"GET", "HEAD", "OPTIONS"}
+
+
+class RequestIdMiddleware:
+    """Takes the caller's X-Request-ID if it is a plain one, and logs one line a request."""
+
+    def __init__(self, get_response: Answer) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        given = request.headers.get("X-Request-ID", "")
+        request_id = given if _ID.fullmatch(given) else uuid.uuid4().hex
+        started = time.perf_counter()
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            response = self.get_response(request)
+            response["X-Request-ID"] = request_id
+            if not request.path.startswith(_QUIET):
+                log.info(
+                    "request",
+                    method=request.method,
+                    path=request.path,
+                    status=response.status_code,
+                    ms=round((time.perf_counter() - started) * 1000, 1),
+                )
+        return response
+
+
+class LoopbackGuardMiddleware:
+    """Where nobody needs a token, a web page in the same browser must not be able to act.
+
+    With IZVOR_AUTH=none: the Host must be a loopback name (against DNS rebinding), an Origin must
+    be ours (against other pages' requests), and a body must be JSON (a form can send no JSON).
+    """
+
+    def __init__(self, get_response: Answer) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        if settings.IZVOR_AUTH == "none":
+            refused = self._refusal(request)
+            if refused:
+                return refused
+        return self.get_response(request)
+
+    def _refusal(self, request: HttpRequest) -> HttpResponse | None:
+        host = urlsplit(f"//{request.META.get('HTTP_HOST', '')}").hostname or ""
+        if not is_loopback(host):
+            return problem_response(
+                403, "host_not_allowed", "Without tokens Izvor answers only to localhost."
+            )
+        origin = request.headers.get("Origin")
+        if origin and origin != f"{request.scheme}://{request.META.get('HTTP_HOST')}":
+            return problem_response(
+                403, "origin_not_allowed", f"Without tokens Izvor takes no request from {origin}."
+            )
+        has_body = (
+            request.META.get("CONTENT_LENGTH") not in ("", "0", None)
+            or "Transfer-Encoding" in request.headers
+        )
+        is_api = request.path.startswith("/api/") and request.method not in SAFE
+        if is_api and has_body and request.content_type != "application/json":
+            return problem_response(
+                415, "not_json", "Send the body as JSON, with Content-Type: application/json."
+            )
+        return None

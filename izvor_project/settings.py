@@ -1,0 +1,241 @@
+"""Izvor's settings, all of them from the environment; a bad value fails with one sentence.
+
+The variables are listed, with their meaning, in `.env.example`.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from izvor_project import env
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VERSION = "0.1.0"
+
+# --- Where we listen, and who may come in ---
+
+IZVOR_BIND = env.text("IZVOR_BIND", "127.0.0.1")
+IZVOR_PORT = env.integer("IZVOR_PORT", 8082, 1, 65535)
+IZVOR_AUTH = env.choice("IZVOR_AUTH", "token", ("token", "none"))
+if IZVOR_AUTH == "none" and not env.is_loopback(IZVOR_BIND):
+    raise ImproperlyConfigured(
+        f"IZVOR_AUTH=none gives everyone who reaches {IZVOR_BIND} all rights: it is allowed only "
+        "with IZVOR_BIND=127.0.0.1. Use IZVOR_AUTH=token, or bind to loopback."
+    )
+
+DEBUG = False
+SECRET_KEY = env.required(
+    "IZVOR_SECRET_KEY",
+    "It signs sessions and encrypts stored credentials: set it to a long random text and keep it.",
+)
+SECRET_KEY_FALLBACKS = env.words("IZVOR_SECRET_KEY_FALLBACKS")
+ALLOWED_HOSTS = ["localhost", "127.0.0.1", "[::1]", *env.words("IZVOR_ALLOWED_HOSTS")]
+CSRF_TRUSTED_ORIGINS = env.words("IZVOR_TRUSTED_ORIGINS")
+
+# --- Django ---
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "accounts",
+    "events",
+    "clusters",
+    "operations",
+    "templates_app",
+    "vms",
+    "inventory",
+    "izvor_project.apps.IzvorProjectConfig",
+]
+
+MIDDLEWARE = [
+    "izvor_project.middleware.RequestIdMiddleware",
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "izvor_project.middleware.LoopbackGuardMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+
+ROOT_URLCONF = "izvor_project.urls"
+ASGI_APPLICATION = "izvor_project.asgi.application"
+APPEND_SLASH = False
+USE_TZ = True
+TIME_ZONE = "UTC"
+LANGUAGE_CODE = "en"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+STATIC_URL = "static/"
+# The image collects static files there; elsewhere they come straight from the installed packages.
+STATIC_ROOT = Path(root) if (root := env.text("IZVOR_STATIC_ROOT")) else None
+WHITENOISE_USE_FINDERS = STATIC_ROOT is None
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "izvor_project" / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in ("UserAttributeSimilarityValidator", "MinimumLengthValidator")
+]
+
+# --- Postgres ---
+
+_why = "`make dev` starts a database of its own; elsewhere give postgres://user:password@host/name."
+env.required("DATABASE_URL", _why)
+DATABASES: dict[str, dict[str, Any]] = {"default": env.env.db("DATABASE_URL")}
+if "postgresql" not in DATABASES["default"]["ENGINE"]:
+    raise ImproperlyConfigured("DATABASE_URL must be a postgres:// address: Izvor needs Postgres.")
+DATABASES["default"]["ATOMIC_REQUESTS"] = False
+DATABASES["default"].setdefault("OPTIONS", {})
+DATABASES["default"]["OPTIONS"].update(
+    pool={
+        "min_size": 0,
+        "max_size": env.integer("IZVOR_DB_POOL", 32, 2, 500),
+        "timeout": 10,
+        "max_idle": 60,
+    },
+    application_name="izvor",
+)
+
+# --- Redis: broker, cache, "it ended" messages ---
+
+REDIS_URL, CELERY_BROKER_URL = env.redis_urls(
+    env.required("REDIS_URL", "`make dev` starts one of its own; elsewhere give redis://host:6379.")
+)
+# Several Izvors on one server stay apart by this prefix.
+REDIS_PREFIX = env.text("IZVOR_REDIS_PREFIX", "izvor")
+
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    "global_keyprefix": f"{REDIS_PREFIX}:",
+    "socket_connect_timeout": 2,
+    "socket_timeout": 5,
+    # Messages are hints (the rows are the truth), so one that a dead worker held need not wait.
+    "visibility_timeout": 60,
+}
+CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_TASK_IGNORE_RESULT = True
+CELERY_TASK_PUBLISH_RETRY = False
+CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+CELERY_WORKER_SEND_TASK_EVENTS = True
+CELERY_TASK_SEND_SENT_EVENT = True
+CELERY_WORKER_HIJACK_ROOT_LOGGER = False
+CELERY_TASK_SERIALIZER = "json"
+CELERY_ACCEPT_CONTENT = ["json"]
+CELERY_TIMEZONE = "UTC"
+CELERY_TASK_DEFAULT_QUEUE = "turns"
+# Watching has a queue of its own, so that a deploy can give it workers of its own.
+CELERY_TASK_QUEUES = {"turns": {}, "watch": {}}
+CELERY_TASK_ROUTES = {"operations.poll": {"queue": "watch"}, "inventory.*": {"queue": "watch"}}
+# Workers keep psycopg's pool instead of a connection per Celery task.
+CELERY_DB_REUSE_MAX = 10_000
+
+# --- The REST API ---
+
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": ["izvor_project.api.authentication.Authentication"],
+    "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.MayUseApi"],
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "EXCEPTION_HANDLER": "izvor_project.api.problems.exception_handler",
+    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "UNAUTHENTICATED_USER": None,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
+}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "Izvor",
+    "DESCRIPTION": "Virtual machines on Proxmox VE, as a service.",
+    "VERSION": "1",
+    "OAS_VERSION": "3.1.0",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SERVE_AUTHENTICATION": [],
+    "SERVE_PERMISSIONS": [],
+    "SCHEMA_PATH_PREFIX": "/api/v1",
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "SERVERS": [{"url": "/"}],
+}
+
+# --- Proxmox ---
+
+PROXMOX = {
+    "url": env.text("PROXMOX_URL"),
+    "user": env.text("PROXMOX_USER", "root@pam"),
+    "password": env.secret("PROXMOX_PASSWORD"),
+    "token_id": env.text("PROXMOX_TOKEN_ID"),
+    "token_secret": env.secret("PROXMOX_TOKEN_SECRET"),
+    "node": env.text("PROXMOX_NODE"),
+    "is_insecure": env.flag("PROXMOX_INSECURE", False),
+    "ca_file": env.text("PROXMOX_CA_FILE"),
+    "fingerprint": env.text("PROXMOX_FINGERPRINT"),
+    # The launcher says "simulator"; such rows never meet a real cluster, nor real rows a simulator.
+    "kind": env.choice("IZVOR_PROXMOX_KIND", "proxmox", ("proxmox", "simulator")),
+}
+
+# --- The engine: how long things may take, in seconds ---
+
+ENGINE = {
+    "lease_s": 20.0,
+    "heartbeat_s": 5.0,
+    "call_s": 30.0,  # total deadline of one Proxmox call
+    "grace_s": 10.0,  # after a lost answer: how long Proxmox may still be acting on it
+    "turn_s": 10.0,  # a turn starts no new step after this
+    "sweep_s": 2.0,
+    "poll_s": 1.0,
+    "quick_poll_s": 0.25,  # while few tasks run
+    "unreachable_patience_s": 3600.0,
+    "backoff_s": 1.0,
+    "backoff_max_s": 30.0,
+}
+INVENTORY_CYCLE_S = 10.0
+
+# --- Logs ---
+
+IZVOR_LOG_FORMAT = env.choice("IZVOR_LOG_FORMAT", "console", ("console", "json"))
+LOGGING_CONFIG = None
+from izvor_project import logs  # noqa: E402
+
+logs.configure(
+    IZVOR_LOG_FORMAT, env.choice("IZVOR_LOG_LEVEL", "INFO", ("DEBUG", "INFO", "WARNING", "ERROR"))
+)
+
+# --- The admin ---
+
+UNFOLD = {
+    "SITE_TITLE": "Izvor",
+    "SITE_HEADER": "Izvor",
+    "SITE_SUBHEADER": "EC2 for Proxmox VE",
+    "SITE_SYMBOL": "water_drop",
+    "SHOW_HISTORY": True,
+    "SHOW_VIEW_ON_SITE": False,
+}
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "izvor_project.settings")

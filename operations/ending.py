@@ -1,0 +1,125 @@
+"""How operations end: the last write, the undoing before it, and what others are told."""
+
+from __future__ import annotations
+
+from enum import Enum
+
+import structlog
+from django.db import transaction
+
+from events.models import record_event
+from operations import lanes, queue
+from operations.claims import take_claims
+from operations.lease import Lease
+from operations.models import CANCELED, FAILED, QUEUED, SUCCEEDED, Claim, Operation
+from operations.plans import Cancel, plan_for
+
+log = structlog.get_logger(__name__)
+
+
+class Signal(Enum):
+    """A move's answer that is no delay."""
+
+    CONTINUE = "the next move can follow at once"
+    NOT_YET = "not canceled yet"
+
+
+CONTINUE, NOT_YET = Signal.CONTINUE, Signal.NOT_YET
+# Seconds until the next turn, None when there is none to come, or a signal within the turn.
+Move = float | None | Signal
+
+
+def end(lease: Lease, state: str, *, code: str = "", error: str = "") -> Move:
+    """The last write: frees claims and lanes, tells the plan, lets the successor in."""
+    operation = lease.operation
+    code = code or operation.error_code
+    error = error or operation.error
+    with transaction.atomic():
+        lease.release(
+            state=state,
+            ended_at=lease.now(),
+            due_at=None,
+            upid="",
+            submitted_at=None,
+            task_exit="",
+            waiting_for="",
+            sealed_params="",
+            error_code=code,
+            error=error,
+            notes=operation.notes,
+            progress=100 if state == SUCCEEDED else operation.progress,
+        )
+        settle_end(operation, state)
+    log.info("operation_ended", kind=operation.kind, state=state, error=error or None)
+    return None
+
+
+def settle_end(operation: Operation, state: str) -> None:
+    """What goes with an end, in its transaction; also for one canceled before its first turn."""
+    lanes.leave(operation)
+    Claim.objects.filter(operation=operation).delete()
+    plan_for(operation.kind).on_end(operation, state)
+    record_event(
+        f"task.{state}",
+        by=operation.by,
+        project_id=operation.project_id,
+        subject=operation.subject,
+        label=operation.subject_label,
+        task=operation.uuid,
+        operation=operation.kind,
+        **({"code": operation.error_code, "error": operation.error} if operation.error else {}),
+    )
+    queue.announce_end(operation)
+    successor = Operation.objects.filter(after=operation, state=QUEUED).first()
+    if successor is not None:
+        take_claims(successor, [(name, mode) for name, mode in successor.wants])
+        plan_for(successor.kind).on_claim(successor)
+        queue.wake(successor)
+
+
+def fail(lease: Lease, code: str, message: str) -> Move:
+    """A step failed for good: undo what the operation made, unless it was asked to keep it."""
+    operation = lease.operation
+    if operation.is_undoing:
+        left = f"{operation.error} Undoing it failed too: {message}"
+        record_event(
+            "task.left_behind",
+            by=operation.by,
+            project_id=operation.project_id,
+            subject=operation.subject,
+            label=operation.subject_label,
+            task=operation.uuid,
+            error=message,
+        )
+        state = CANCELED if operation.error_code == "canceled" else FAILED
+        return end(lease, state, code=operation.error_code or code, error=left)
+    step = plan_for(operation.kind).find(operation.step)
+    if operation.cancel_requested_at and step.cancel is not Cancel.NOT_CANCELABLE:
+        return turn_back(lease, "canceled", f"Canceled by {operation.cancel_by or 'a user'}.")
+    if operation.params.get("keep"):
+        return end(lease, FAILED, code=code, error=message)
+    return turn_back(lease, code, message)
+
+
+def turn_back(lease: Lease, code: str, message: str) -> Move:
+    """Begin to undo; an operation that has made nothing ends at once."""
+    plan = plan_for(lease.operation.kind)
+    if not plan.undo:
+        return end(lease, CANCELED if code == "canceled" else FAILED, code=code, error=message)
+    with transaction.atomic():
+        lanes.leave(lease.operation)
+        lease.write(
+            is_undoing=True,
+            step=plan.undo[0].name,
+            step_started_at=lease.now(),
+            upid="",
+            task_exit="",
+            submitted_at=None,
+            acted_at=None,
+            trouble_since=None,
+            attempts=0,
+            error_code=code,
+            error=message,
+            waiting_for="",
+        )
+    return CONTINUE

@@ -1,0 +1,354 @@
+"""The engine: carries operations through their plans, one short turn at a time.
+
+A turn takes the lease, makes as many moves as need no waiting, writes each one down before the
+next, and says when to come back. It never sleeps, and it may be killed at any point: what the row
+says is enough for the next turn to go on, because a change in Proxmox is *stamped* (submitted_at)
+before it is asked for, and after a lost answer the cluster is *looked at* before anything is asked
+for again.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, transaction
+
+from accounts import crypto
+from clusters.connect import connect
+from operations import ending, lanes, queue, trouble
+from operations.ending import CONTINUE, NOT_YET, Move, Signal
+from operations.lease import Lease, LeaseLost, heartbeat
+from operations.models import CANCELED, FAILED, QUEUED, RUNNING, SUCCEEDED
+from operations.plans import Act, Cancel, Done, Job, Step, StepFailed, Verdict, Wait, plan_for
+from proxmox import NotFound, OutcomeUnknown, ProxmoxError, Upid, classify_task_error
+
+log = structlog.get_logger(__name__)
+
+# How often a turn asks for a task itself; the poller is the one who usually notices the end.
+BACKSTOP_S = 15.0
+
+
+def take_turn(pk: int) -> float | None:
+    """Carry the operation as far as it goes now.
+
+    Returns the seconds after which it wants another turn, or None when nobody needs to come back:
+    it ended, somebody else has it, or it is not due.
+    """
+    lease = Lease.take(pk)
+    if lease is None:
+        return None
+    with (
+        heartbeat.keeping(lease),
+        structlog.contextvars.bound_contextvars(task=str(lease.operation.uuid)),
+    ):
+        try:
+            move = Turn(lease).run()
+            return None if isinstance(move, Signal) else move
+        except LeaseLost as error:
+            log.warning("lease_lost", reason=str(error))
+            return None
+        except DatabaseError:
+            # Nothing can be written down: the lease runs out and the next worker looks again.
+            log.exception("turn_cut_off_by_the_database")
+            return None
+        except Exception as error:
+            log.exception("turn_crashed")
+            return trouble.crashed(lease, error)
+
+
+class Turn:
+    """One worker's turn at one operation."""
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self.operation = lease.operation
+        self.plan = plan_for(self.operation.kind)
+        self.ends = time.monotonic() + settings.ENGINE["turn_s"]
+
+    def run(self) -> Move:
+        if self.operation.state == QUEUED:
+            if self.operation.cancel_requested_at:
+                return ending.end(self.lease, CANCELED)
+            self.begin()
+        try:
+            self.job: Job = self.plan.open(
+                self.operation,
+                connect(self.operation.cluster, call_s=settings.ENGINE["call_s"]),
+            )
+        except crypto.Unsealable as error:
+            # Nothing was or can be asked: no cluster can be reached without its secret.
+            return ending.end(self.lease, FAILED, code="secret_unreadable", error=str(error))
+        move: Move = CONTINUE
+        while move is CONTINUE:
+            if time.monotonic() > self.ends:
+                return self.come_back(0)
+            move = self.move()
+        return move
+
+    def begin(self) -> None:
+        now = self.lease.now()
+        self.lease.write(state=RUNNING, started_at=now, step_started_at=now)
+
+    def move(self) -> Move:
+        """One move; CONTINUE when the next can follow at once."""
+        step = self.plan.find(self.operation.step)
+        try:
+            if self.operation.cancel_requested_at and not self.operation.is_undoing:
+                move = self.honour_cancel(step)
+                if move is not NOT_YET:
+                    return move
+            if self.operation.upid:
+                return self.follow_task(step)
+            if self.operation.submitted_at:
+                return self.look_after_lost_answer(step)
+            return self.look_and_act(step)
+        except StepFailed as error:
+            return ending.fail(self.lease, error.code, error.message)
+        except ProxmoxError as error:
+            return trouble.proxmox_error(self.lease, step, error, self.job)
+
+    # --- looking and acting ---
+
+    def look_and_act(self, step: Step[Any]) -> Move:
+        if not step.is_needed(self.job):
+            return self.finish(step, is_skipped=True)
+        return self.follow_verdict(step, step.look(self.job))
+
+    def follow_verdict(self, step: Step[Any], verdict: Verdict) -> Move:
+        if isinstance(verdict, Done):
+            return self.finish(step)
+        if isinstance(verdict, Wait):
+            return self.wait(step, verdict.reason, verdict.check_s)
+        if self.operation.acted_at:
+            return self.settle(step, verdict)
+        blocked_by = lanes.admit(self.operation, step.lanes(self.job))
+        if blocked_by:
+            # Places are given by the one who leaves; looking again is for a lost hint only.
+            return self.wait(step, blocked_by, 10.0, counts=False)
+        return self.submit(step)
+
+    def settle(self, step: Step[Any], verdict: Act) -> Move:
+        """Proxmox said OK, the state is not there (yet)."""
+        since = self.seconds_since(self.operation.acted_at)
+        if since >= step.settle_s:
+            return ending.fail(
+                self.lease, "no_effect", f"Proxmox reported success, but {verdict.missing}."
+            )
+        return self.wait(step, f"Proxmox to show it: {verdict.missing}", 0.3 if since < 5 else 1.0)
+
+    def submit(self, step: Step[Any]) -> Move:
+        """Stamp, call, save the UPID: the only place that changes anything in Proxmox."""
+        if step.is_at_most_once:
+            self.job.notes["tasks_before"] = step.find_task(self.job)
+        # Taken before the stamp: a worker that was frozen in between sends nothing.
+        self.job.call_ends = time.monotonic() + settings.ENGINE["call_s"]
+        self.lease.write(
+            submitted_at=self.lease.now(),
+            attempts=self.operation.attempts + 1,
+            notes=self.job.notes,
+            waiting_for="",
+        )
+        try:
+            upid = step.act(self.job)
+        except OutcomeUnknown as error:
+            log.warning("answer_lost", step=step.name, error=str(error))
+            return self.come_back(
+                0.5, waiting_for=f"Proxmox to show whether it took the request: {error}"[:500]
+            )
+        except ProxmoxError:
+            self.lease.write(submitted_at=None)
+            raise
+        finally:
+            self.job.forget_observations()
+        if upid is None:
+            self.lease.write(submitted_at=None, acted_at=self.lease.now(), notes=self.job.notes)
+            return CONTINUE
+        self.adopt(step, upid)
+        return None
+
+    def adopt(self, step: Step[Any], upid: Upid) -> None:
+        """Let go of the lease and leave the waiting to the poller."""
+        with transaction.atomic():
+            self.lease.release(
+                upid=str(upid),
+                task_exit="",
+                notes=self.job.notes,
+                steps=self.history(step, upid=str(upid)),
+                due_at=self.lease.now() + datetime.timedelta(seconds=BACKSTOP_S),
+                waiting_for=f"Proxmox task {upid.type} on {upid.node}",
+                trouble_since=None,
+            )
+            cluster = self.operation.cluster_id
+            transaction.on_commit(lambda: queue.send("operations.poll", cluster))
+
+    # --- following a task ---
+
+    def follow_task(self, step: Step[Any]) -> Move:
+        upid = Upid.parse(self.operation.upid)
+        ended_as = self.operation.task_exit
+        if not ended_as:
+            try:
+                status = self.job.client.task_status(upid, timeout_s=10)
+            except NotFound:
+                return self.task_vanished(upid)
+            if status.is_running:
+                return self.come_back(BACKSTOP_S)
+            ended_as = status.exit_status or "unexpected status"
+        if ended_as == "OK" or ended_as.startswith("WARNINGS"):
+            return self.task_succeeded(step, upid, ended_as)
+        return self.task_failed(step, upid, ended_as)
+
+    def task_vanished(self, upid: Upid) -> Move:
+        """Just after the POST Proxmox may not know it yet; later, only the state can tell."""
+        since = self.seconds_since(self.operation.submitted_at)
+        if since < settings.ENGINE["grace_s"]:
+            return self.come_back(1.0, waiting_for=f"Proxmox to list task {upid.type}")
+        self.lease.write(upid="", task_exit="", acted_at=self.lease.now(), submitted_at=None)
+        return CONTINUE
+
+    def task_succeeded(self, step: Step[Any], upid: Upid, ended_as: str) -> Move:
+        warnings = self.operation.warnings
+        if ended_as.startswith("WARNINGS"):
+            lines = self.job.client.task_log(upid, timeout_s=10)
+            warnings = warnings + [line for line in lines if line.startswith("WARN")]
+        self.lease.write(
+            upid="",
+            task_exit="",
+            submitted_at=None,
+            acted_at=self.lease.now(),
+            warnings=warnings,
+            trouble_since=None,
+        )
+        return CONTINUE
+
+    def task_failed(self, step: Step[Any], upid: Upid, ended_as: str) -> Move:
+        """The state decides first (somebody may have done it), the task's log says why not."""
+        error = classify_task_error(ended_as, self.job.client.task_log(upid, timeout_s=10))
+        if not step.is_at_most_once and isinstance(step.look(self.job), Done):
+            return self.finish(step)
+        self.lease.write(upid="", task_exit="", submitted_at=None, acted_at=None)
+        return trouble.proxmox_error(self.lease, step, error, self.job)
+
+    # --- lost answers ---
+
+    def look_after_lost_answer(self, step: Step[Any]) -> Move:
+        """The call was stamped, its answer never stored: a crash, or a cut connection."""
+        since = self.seconds_since(self.operation.submitted_at)
+        if step.is_at_most_once:
+            return self.find_lost_task(step, since)
+        verdict = step.look(self.job)
+        if not isinstance(verdict, Act):
+            return self.follow_verdict(step, verdict)
+        if since < settings.ENGINE["grace_s"]:
+            return self.come_back(1.0)
+        self.lease.write(submitted_at=None, acted_at=None)
+        return CONTINUE
+
+    def find_lost_task(self, step: Step[Any], since: float) -> Move:
+        before = set(self.job.notes.get("tasks_before", []))
+        new = [upid for upid in step.find_task(self.job) if upid not in before]
+        if new:
+            self.adopt(step, Upid.parse(new[0]))
+            return None
+        if since < settings.ENGINE["grace_s"]:
+            return self.come_back(1.0)
+        return ending.fail(
+            self.lease,
+            "outcome_unknown",
+            f"The answer to {step.name} was lost and Proxmox shows no task of it; "
+            "it was not sent again, because it could then happen twice.",
+        )
+
+    # --- canceling ---
+
+    def honour_cancel(self, step: Step[Any]) -> Move:
+        """Stop where that is safe; NOT_YET lets the present task or call come to its end."""
+        if step.cancel is Cancel.NOT_CANCELABLE:
+            return NOT_YET
+        if self.operation.upid and not self.operation.task_exit:
+            if step.cancel is Cancel.ABORT and not self.job.notes.get("aborted"):
+                self.job.notes["aborted"] = True
+                self.lease.write(notes=self.job.notes)
+                self.job.client.abort_task(Upid.parse(self.operation.upid), timeout_s=10)
+            return NOT_YET
+        if self.operation.submitted_at and not self.operation.upid:
+            return NOT_YET
+        return ending.turn_back(
+            self.lease, "canceled", f"Canceled by {self.operation.cancel_by or 'a user'}."
+        )
+
+    # --- writing down ---
+
+    def finish(self, step: Step[Any], *, is_skipped: bool = False) -> Move:
+        """The step's state was observed: go to the next, or end."""
+        undoing = self.operation.is_undoing
+        following = self.plan.after(step, is_undoing=undoing)
+        line = self.plan.line(is_undoing=undoing)
+        now = self.lease.now()
+        with transaction.atomic():
+            if not is_skipped:
+                step.record(self.job)
+            lanes.leave(self.operation)
+            self.lease.write(
+                upid="",
+                task_exit="",
+                submitted_at=None,
+                acted_at=None,
+                attempts=0,
+                trouble_since=None,
+                waiting_for="",
+                notes=self.job.notes,
+                steps=self.operation.steps if is_skipped else self.history(step, ended=True),
+                step_started_at=now,
+                progress=self.operation.progress
+                if undoing
+                else 100 * (line.index(step) + 1) // len(line),
+                **({"step": following.name} if following else {}),
+            )
+        if following is not None:
+            return CONTINUE
+        if not undoing:
+            return ending.end(self.lease, SUCCEEDED)
+        return ending.end(
+            self.lease, CANCELED if self.operation.error_code == "canceled" else FAILED
+        )
+
+    def history(self, step: Step[Any], *, upid: str = "", ended: bool = False) -> list[Any]:
+        """The steps taken, as the API shows them, with this one brought up to date."""
+        steps = [dict(entry) for entry in self.operation.steps]
+        if not steps or steps[-1]["name"] != step.name:
+            started = self.operation.step_started_at or self.lease.now()
+            steps.append({"name": step.name, "started_at": started.isoformat(), "upids": []})
+        if upid and upid not in steps[-1]["upids"]:
+            steps[-1]["upids"].append(upid)
+        if ended:
+            steps[-1]["ended_at"] = self.lease.now().isoformat()
+        return steps
+
+    def wait(
+        self, step: Step[Any], reason: str, check_s: float, *, counts: bool = True
+    ) -> float | None:
+        """Come back later, unless this step's patience is over (waiting in a lane never is)."""
+        since = self.seconds_since(self.operation.step_started_at)
+        if counts and since > step.patience_s:
+            return ending.fail(
+                self.lease, "timed_out", f"Waited {since:.0f} s in step {step.name} for {reason}."
+            )
+        values: dict[str, Any] = {} if counts else {"step_started_at": self.lease.now()}
+        return self.come_back(check_s, waiting_for=reason[:500], **values)
+
+    def seconds_since(self, moment: datetime.datetime | None) -> float:
+        return (self.lease.now() - (moment or self.lease.now())).total_seconds()
+
+    def come_back(self, delay_s: float, **values: Any) -> float:
+        job = getattr(self, "job", None)
+        self.lease.release(
+            **values,
+            **({"notes": job.notes} if job else {}),
+            due_at=self.lease.now() + datetime.timedelta(seconds=delay_s),
+        )
+        return delay_s

@@ -1,0 +1,118 @@
+"""Writing an operation down: from here on it is Izvor's promise."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from accounts import crypto
+from accounts.actors import Actor
+from clusters.models import Cluster
+from events.models import record_event
+from operations import ending, queue
+from operations.claims import take_claims
+from operations.models import CANCELED, QUEUED, UNFINISHED, Operation
+from operations.plans import Cancel, plan_for
+from operations.refusals import Conflict
+
+
+def enqueue(
+    kind: str,
+    *,
+    cluster: Cluster,
+    by: Actor,
+    wants: Iterable[tuple[str, str]],
+    subject: uuid.UUID | None = None,
+    label: str = "",
+    project_id: int | None = None,
+    params: Mapping[str, Any] | None = None,
+    secrets: Mapping[str, Any] | None = None,
+    after: Operation | None = None,
+) -> Operation:
+    """Write the operation, take its claims and hint at it; in the caller's transaction.
+
+    With `after` it takes its claims when that one ends. Raises Claimed.
+    """
+    plan = plan_for(kind)
+    wants = list(wants)
+    operation = Operation.objects.create(
+        kind=kind,
+        cluster=cluster,
+        project_id=project_id,
+        subject=subject,
+        subject_label=label,
+        by=by.name,
+        params=dict(params or {}),
+        sealed_params=crypto.seal(json.dumps(secrets)) if secrets else "",
+        wants=[list(pair) for pair in wants],
+        step=plan.steps[0].name,
+        after=after,
+        due_at=None,
+    )
+    if after is None:
+        take_claims(operation, wants)
+        plan.on_claim(operation)
+        queue.wake(operation)
+    else:
+        operation.waiting_for = f"task {after.uuid} ({after}) to end"
+        operation.save(update_fields=["waiting_for"])
+    record_event(
+        "task.accepted",
+        by=by,
+        project_id=project_id,
+        subject=subject,
+        label=label,
+        task=operation.uuid,
+        operation=kind,
+    )
+    return operation
+
+
+def secrets_of(operation: Operation) -> dict[str, Any]:
+    """What was sealed with it. Raises crypto.Unsealable."""
+    return json.loads(crypto.unseal(operation.sealed_params) or "{}")  # type: ignore[no-any-return]
+
+
+def request_cancel(operation: Operation, *, by: Actor) -> None:
+    """Ask the operation to stop where it can; its next turn does it. In the caller's transaction.
+
+    Raises Conflict when it has ended, or is past the point of return.
+    """
+    operation = Operation.objects.select_for_update().get(pk=operation.pk)
+    if operation.is_ended:
+        raise Conflict("task_ended", f"Task {operation.uuid} has {operation.state} already.")
+    step = plan_for(operation.kind).find(operation.step)
+    if operation.is_undoing or step.cancel is Cancel.NOT_CANCELABLE:
+        doing = "being undone" if operation.is_undoing else f"in step {step.name}"
+        raise Conflict(
+            "not_cancelable", f"Task {operation.uuid} is {doing} and cannot be canceled there."
+        )
+    Operation.objects.filter(pk=operation.pk, cancel_requested_at=None).update(
+        cancel_requested_at=Now(), cancel_by=by.name
+    )
+    if operation.state == QUEUED and operation.after_id is not None:
+        cancel_in_line(operation)
+    else:
+        queue.wake(operation)
+
+
+def cancel_in_line(operation: Operation) -> None:
+    """One that waits behind another has touched nothing: it ends at once."""
+    rows = Operation.objects.filter(Q(lease_until=None), pk=operation.pk, state=QUEUED).update(
+        state=CANCELED, ended_at=Now(), error_code="canceled", error="Canceled in line."
+    )
+    if rows:
+        operation.refresh_from_db()
+        ending.settle_end(operation, CANCELED)
+
+
+def holder_of(name: str) -> Operation | None:
+    """The unfinished operation that has the exclusive claim on this object."""
+    return Operation.objects.filter(
+        state__in=UNFINISHED, claims__object=name, claims__mode="exclusive"
+    ).first()

@@ -1,0 +1,124 @@
+"""Leases: one worker at a time carries an operation, and loses it by silence.
+
+Taken and renewed in database time, so that workers' clocks do not matter. Every write of the holder
+carries its token; whoever lost the lease learns it by changing no row.
+"""
+
+from __future__ import annotations
+
+import datetime
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.db import DatabaseError, connection
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from operations.models import UNFINISHED, Operation
+
+log = structlog.get_logger(__name__)
+
+
+class LeaseLost(Exception):
+    """Another worker carries this operation now; whatever we know about it may be old."""
+
+
+class Lease:
+    """The right to write to one operation."""
+
+    def __init__(self, operation: Operation, token: uuid.UUID, now: datetime.datetime) -> None:
+        self.operation = operation
+        self.token = token
+        self._taken_now = now
+        self._taken_monotonic = time.monotonic()
+
+    @classmethod
+    def take(cls, pk: int) -> Lease | None:
+        """The lease of a due, unfinished operation that nobody holds; None otherwise."""
+        token = uuid.uuid4()
+        seconds = datetime.timedelta(seconds=settings.ENGINE["lease_s"])
+        rows = Operation.objects.filter(
+            Q(lease_until=None) | Q(lease_until__lt=Now()),
+            pk=pk,
+            state__in=UNFINISHED,
+            due_at__lte=Now(),
+        ).update(lease_token=token, lease_until=Now() + seconds)
+        if rows != 1:
+            return None
+        operation = Operation.objects.select_related("cluster").annotate(db_now=Now()).get(pk=pk)
+        if operation.lease_token != token:
+            return None
+        return cls(operation, token, operation.db_now)  # type: ignore[attr-defined]
+
+    def now(self) -> datetime.datetime:
+        """The database's time, without asking it again."""
+        elapsed = time.monotonic() - self._taken_monotonic
+        return self._taken_now + datetime.timedelta(seconds=elapsed)
+
+    def write(self, **values: Any) -> None:
+        """Change the operation's row, if the lease is still ours. Raises LeaseLost."""
+        rows = Operation.objects.filter(pk=self.operation.pk, lease_token=self.token).update(
+            **values
+        )
+        if rows != 1:
+            raise LeaseLost(f"the lease of operation {self.operation.uuid} was lost")
+        for name, value in values.items():
+            setattr(self.operation, name, value)
+
+    def release(self, **values: Any) -> None:
+        """The last write of a turn: change the row and let the next worker in."""
+        self.write(**values, lease_token=None, lease_until=None)
+
+
+class Heartbeat:
+    """One thread a process that renews the leases in use, for as long as there are any."""
+
+    def __init__(self) -> None:
+        self._leases: dict[uuid.UUID, int] = {}
+        self._changed = threading.Condition()
+        self._thread: threading.Thread | None = None
+
+    @contextmanager
+    def keeping(self, lease: Lease) -> Iterator[None]:
+        with self._changed:
+            self._leases[lease.token] = lease.operation.pk
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+                self._thread.start()
+        try:
+            yield
+        finally:
+            with self._changed:
+                del self._leases[lease.token]
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                # Nothing else notifies: the wait is the rhythm, and ends with the process.
+                self._changed.wait(settings.ENGINE["heartbeat_s"])
+                if not self._leases:
+                    self._thread = None
+                    return
+                tokens = list(self._leases)
+            self._renew(tokens)
+
+    def _renew(self, tokens: list[uuid.UUID]) -> None:
+        seconds = datetime.timedelta(seconds=settings.ENGINE["lease_s"])
+        try:
+            Operation.objects.filter(lease_token__in=tokens, lease_until__gte=Now()).update(
+                lease_until=Now() + seconds
+            )
+        except DatabaseError as error:
+            # The next beat tries again; if it is too late by then, the writes will say so.
+            log.warning("leases_not_renewed", error=str(error))
+        finally:
+            connection.close()
+
+
+heartbeat = Heartbeat()

@@ -1,0 +1,194 @@
+"""Operations: the persisted tail of every action, and who works on what meanwhile.
+
+An operation's states, each change one guarded UPDATE (`operations.lease.Lease.write`):
+
+    queued  -> running     its first turn began
+    queued  -> canceled    canceled before anything happened
+    running -> succeeded   its last step's effect was observed
+    running -> failed      a step failed for good; what the operation made was undone, unless `keep`
+    running -> canceled    canceled; what it made was undone
+
+An ended operation never changes again.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.db import models
+from django.db.models import Q
+
+from accounts.actors import Actor
+from accounts.models import Project
+from clusters.models import Cluster
+
+QUEUED, RUNNING = "queued", "running"
+SUCCEEDED, FAILED, CANCELED = "succeeded", "failed", "canceled"
+UNFINISHED = (QUEUED, RUNNING)
+ENDED = (SUCCEEDED, FAILED, CANCELED)
+SHARED, EXCLUSIVE = "shared", "exclusive"
+
+
+class OperationQuerySet(models.QuerySet["Operation"]):
+    def visible_to(self, actor: Actor) -> OperationQuerySet:
+        """Operators see all; others the tasks of their project."""
+        return self if actor.is_operator else self.filter(project=actor.project)
+
+    def unfinished(self) -> OperationQuerySet:
+        return self.filter(state__in=UNFINISHED)
+
+
+class Operation(models.Model):
+    """An ordered plan of named steps on its way. The API calls it a task."""
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    cluster = models.ForeignKey(Cluster, on_delete=models.PROTECT, related_name="operations")
+    project = models.ForeignKey(Project, null=True, on_delete=models.SET_NULL)
+    kind = models.CharField(max_length=40)
+    subject = models.UUIDField(null=True, help_text="the uuid of the VM or template it works on")
+    subject_label = models.CharField(max_length=255, blank=True)
+    by = models.CharField(max_length=100)
+
+    params = models.JSONField(default=dict, help_text="what was asked; never a secret")
+    sealed_params = models.TextField(blank=True, help_text="secrets, encrypted; erased at the end")
+    wants = models.JSONField(
+        default=list, help_text="claims it holds, or takes when its turn comes"
+    )
+    after = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.PROTECT, related_name="successors"
+    )
+
+    state = models.CharField(max_length=10, default=QUEUED)
+    step = models.CharField(max_length=40, help_text="by name: old and new code run side by side")
+    is_undoing = models.BooleanField(default=False)
+    step_started_at = models.DateTimeField(null=True)
+    # submitted_at without upid: a call is under way, or its answer was lost.
+    submitted_at = models.DateTimeField(null=True)
+    upid = models.CharField(max_length=255, blank=True)
+    task_exit = models.TextField(blank=True, help_text="how the Proxmox task ended, once known")
+    acted_at = models.DateTimeField(null=True, help_text="Proxmox reported this step's change done")
+    attempts = models.PositiveIntegerField(default=0)
+    trouble_since = models.DateTimeField(null=True)
+    notes = models.JSONField(default=dict, help_text="facts that one step leaves for the next")
+    steps = models.JSONField(default=list, help_text="the steps taken so far, with times and UPIDs")
+
+    due_at = models.DateTimeField(null=True, help_text="empty: not before somebody nudges it")
+    lease_token = models.UUIDField(null=True)
+    lease_until = models.DateTimeField(null=True)
+
+    progress = models.PositiveSmallIntegerField(default=0)
+    waiting_for = models.CharField(max_length=500, blank=True)
+    warnings = ArrayField(models.TextField(), default=list)
+    error_code = models.CharField(max_length=60, blank=True)
+    error = models.TextField(blank=True)
+    cancel_requested_at = models.DateTimeField(null=True)
+    cancel_by = models.CharField(max_length=100, blank=True)
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    started_at = models.DateTimeField(null=True)
+    ended_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[Any] = OperationQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-id"]
+        indexes = [
+            models.Index(
+                fields=["due_at"], condition=Q(state__in=UNFINISHED), name="operations_to_do"
+            ),
+            models.Index(
+                fields=["cluster"],
+                condition=Q(state=RUNNING) & ~Q(upid=""),
+                name="operations_with_a_task",
+            ),
+            models.Index(fields=["subject", "-id"], name="operations_of_a_subject"),
+            models.Index(fields=["project", "-id"], name="operations_of_a_project"),
+            models.Index(fields=["upid"], condition=~Q(upid=""), name="operation_of_a_upid"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state__in=UNFINISHED, ended_at=None)
+                | Q(state__in=ENDED, ended_at__isnull=False),
+                name="only_ended_operations_have_an_end",
+            ),
+            models.CheckConstraint(
+                condition=Q(upid="") | Q(submitted_at__isnull=False),
+                name="a_upid_comes_from_a_submission",
+            ),
+            models.CheckConstraint(
+                condition=~Q(state=FAILED) | ~Q(error_code=""),
+                name="a_failed_operation_says_why",
+            ),
+            models.UniqueConstraint(
+                fields=["after"], condition=Q(state=QUEUED), name="one_successor_waits_in_line"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.subject_label}".strip()
+
+    @property
+    def is_ended(self) -> bool:
+        return self.state in ENDED
+
+
+class Claim(models.Model):
+    """Who works on what: one exclusive holder of an object, or any number of shared ones."""
+
+    object = models.CharField(max_length=80, help_text="e.g. vm:<uuid>")
+    mode = models.CharField(max_length=9, choices=[(m, m) for m in (SHARED, EXCLUSIVE)])
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="claims")
+
+    class Meta:
+        indexes = [models.Index(fields=["object"], name="claims_on_an_object")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["object"],
+                condition=Q(mode=EXCLUSIVE),
+                name="one_exclusive_claim_per_object",
+            ),
+            models.UniqueConstraint(
+                fields=["operation", "object"], name="one_claim_per_operation_and_object"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.mode} {self.object}"
+
+
+class Lane(models.Model):
+    """How many heavy Proxmox tasks run at once on a storage, a node or a running source VM."""
+
+    cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="lanes")
+    key = models.CharField(max_length=120, help_text="e.g. storage:ceph, node:pve2")
+    limit = models.PositiveIntegerField(default=4)
+
+    class Meta:
+        ordering = ["cluster", "key"]
+        constraints = [
+            models.UniqueConstraint(fields=["cluster", "key"], name="one_lane_per_key"),
+            models.CheckConstraint(condition=Q(limit__gte=1), name="a_lane_lets_somebody_through"),
+        ]
+
+    def __str__(self) -> str:
+        return self.key
+
+
+class LaneTicket(models.Model):
+    """An operation's place in a lane: waiting in order of `id`, or through."""
+
+    lane = models.ForeignKey(Lane, on_delete=models.CASCADE, related_name="tickets")
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="tickets")
+    is_through = models.BooleanField(default=False)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["lane", "operation"], name="one_ticket_per_lane_and_operation"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.operation_id} in {self.lane_id}"

@@ -1,0 +1,104 @@
+"""One poller a cluster: reads which Proxmox tasks still run, and nudges operations whose ended.
+
+Waiting for a Proxmox task costs no worker. The poller's turn is as short as an operation's; a lease
+on the cluster's row keeps a second one out until the next look is due.
+"""
+
+from __future__ import annotations
+
+import datetime
+import uuid
+from collections import defaultdict
+
+import structlog
+from django.conf import settings
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from clusters.connect import connect
+from clusters.models import Cluster
+from operations import queue
+from operations.models import RUNNING, Operation
+from proxmox import Client, NotFound, ProxmoxError, Upid
+
+log = structlog.get_logger(__name__)
+
+CALL_S = 5.0
+# More running tasks than this on a cluster, and one look a second serves them all.
+FEW = 50
+
+
+def poll_cluster(pk: int) -> float | None:
+    """Look once. Returns the seconds until the next look, or None when nothing is outstanding."""
+    token = uuid.uuid4()
+    held = Cluster.objects.filter(
+        Q(poll_lease_until=None) | Q(poll_lease_until__lt=Now()), pk=pk, is_enabled=True
+    ).update(
+        poll_lease_token=token,
+        poll_lease_until=Now() + datetime.timedelta(seconds=settings.ENGINE["lease_s"]),
+    )
+    if held != 1:
+        return None
+    cluster = Cluster.objects.get(pk=pk)
+    outstanding = outstanding_on(pk)
+    for node, operations in outstanding.items():
+        try:
+            poll_node(connect(cluster, call_s=settings.ENGINE["call_s"]), node, operations)
+        except ProxmoxError as error:
+            # Each operation asks for itself now and then, and says what it waits for.
+            log.warning("poll_failed", cluster=cluster.name, node=node, error=str(error))
+    few = sum(map(len, outstanding.values())) <= FEW
+    delay = settings.ENGINE["quick_poll_s" if few else "poll_s"] if outstanding else None
+    # Not before the next look is due: a doubled hint finds the lease held.
+    until = Now() + datetime.timedelta(seconds=0.8 * delay) if delay else None
+    Cluster.objects.filter(pk=pk, poll_lease_token=token).update(poll_lease_until=until)
+    return delay
+
+
+def outstanding_on(pk: int) -> dict[str, list[Operation]]:
+    """Operations that wait for a Proxmox task, by the node it runs on."""
+    by_node: dict[str, list[Operation]] = defaultdict(list)
+    waiting = Operation.objects.filter(cluster_id=pk, state=RUNNING, task_exit="").exclude(upid="")
+    for operation in waiting.only("pk", "upid", "kind", "subject_label", "step"):
+        by_node[Upid.parse(operation.upid).node].append(operation)
+    return by_node
+
+
+def poll_node(client: Client, node: str, operations: list[Operation]) -> None:
+    running = {
+        str(task.upid)
+        for task in client.tasks(node, source="active", limit=5000, timeout_s=CALL_S)
+        if task.is_running
+    }
+    for operation in operations:
+        if operation.upid in running:
+            continue
+        try:
+            status = client.task_status(Upid.parse(operation.upid), timeout_s=CALL_S)
+        except NotFound:
+            continue
+        if not status.is_running:
+            note_end(operation, status.exit_status or "unexpected status")
+
+
+def note_end(operation: Operation, exit_status: str) -> None:
+    """Store how the task ended and make the operation due; harmless if somebody was faster."""
+    rows = Operation.objects.filter(
+        pk=operation.pk, upid=operation.upid, task_exit="", state=RUNNING
+    ).update(task_exit=exit_status, due_at=Now())
+    if rows:
+        queue.hint(operation)
+
+
+def clusters_with_tasks() -> list[int]:
+    """Clusters that need a poller and have none: their hint was lost, or its worker died."""
+    return list(
+        Cluster.objects.filter(
+            Q(poll_lease_until=None) | Q(poll_lease_until__lt=Now()),
+            is_enabled=True,
+            operations__state=RUNNING,
+            operations__upid__gt="",
+        )
+        .distinct()
+        .values_list("pk", flat=True)
+    )

@@ -1,0 +1,62 @@
+"""Sending hints to the workers. A hint that is lost or doubled changes nothing: the rows decide."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import redis
+import structlog
+from django.conf import settings
+from django.db import transaction
+from django.db.models.functions import Now
+from kombu.exceptions import OperationalError
+
+from operations.models import UNFINISHED, Operation
+
+log = structlog.get_logger(__name__)
+
+CHANNEL = f"{settings.REDIS_PREFIX}:ended"
+_redis = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
+
+
+def wake(operation: Operation) -> None:
+    """Make the operation due now, and hint at it once the transaction is committed."""
+    Operation.objects.filter(pk=operation.pk, state__in=UNFINISHED).update(due_at=Now())
+    hint(operation)
+
+
+def hint(operation: Operation, *, delay_s: float = 0) -> None:
+    """Ask for a turn after the commit; the sweeper finds the row anyway."""
+    shadow = f"{operation.kind} {operation.subject_label}: {operation.step}"
+    transaction.on_commit(
+        partial(send, "operations.turn", operation.pk, delay_s=delay_s, shadow=shadow)
+    )
+
+
+def send(task: str, pk: int, *, delay_s: float = 0, shadow: str | None = None) -> None:
+    from celery import current_app
+
+    try:
+        current_app.send_task(
+            task,
+            args=(pk,),
+            countdown=delay_s or None,
+            shadow=shadow,
+            retry=False,
+            queue="watch" if task == "operations.poll" else "turns",
+        )
+    except (OperationalError, redis.RedisError, OSError) as error:
+        # The broker is away; beat and the sweeper carry on when it is back.
+        log.warning("hint_not_sent", task_name=task, pk=pk, error=str(error))
+
+
+def announce_end(operation: Operation) -> None:
+    """Tell waiting requests after the commit; they look at the row each second anyway."""
+
+    def publish() -> None:
+        try:
+            _redis.publish(CHANNEL, str(operation.uuid))
+        except redis.RedisError as error:
+            log.warning("end_not_announced", error=str(error))
+
+    transaction.on_commit(publish)

@@ -1,0 +1,115 @@
+"""Answering a request whose work goes on: 202, where to follow it, and what to wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.http import HttpRequest
+from django.utils.dateparse import parse_datetime
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from operations.models import Operation
+from operations.plans import plan_for
+
+# Read and removed by the wait layer; it never leaves the process.
+AWAIT_HEADER = "X-Izvor-Await"
+
+# The body of the final answer, by kind; the app that registers a kind's plan may register this too.
+Renderer = Callable[[Operation], tuple[int, dict[str, Any]]]
+_final: dict[str, Renderer] = {}
+
+
+def renders_end_of(kind: str) -> Callable[[Renderer], Renderer]:
+    def keep(renderer: Renderer) -> Renderer:
+        _final[kind] = renderer
+        return renderer
+
+    return keep
+
+
+def accepted(operation: Operation, body: dict[str, Any]) -> Response:
+    """202, with the task's address; the wait layer holds it back for who prefers to wait."""
+    return Response(
+        {**body, "task_id": str(operation.uuid), "task": task_body(operation)},
+        status=202,
+        headers={
+            "Location": f"/api/v1/tasks/{operation.uuid}",
+            AWAIT_HEADER: str(operation.uuid),
+        },
+    )
+
+
+def final_answer(operation: Operation) -> tuple[int, dict[str, Any]]:
+    """What a request that waited gets when the operation has succeeded."""
+    status, body = _final[operation.kind](operation) if operation.kind in _final else (200, {})
+    return status, {**body, "task_id": str(operation.uuid), "task": task_body(operation)}
+
+
+def task_body(operation: Operation) -> dict[str, Any]:
+    """A task as the API shows it."""
+    upids = [upid for step in operation.steps for upid in step["upids"]]
+    upid = operation.upid or (upids[-1] if upids else None)
+    return {
+        "id": str(operation.uuid),
+        "type": operation.kind,
+        "status": operation.state,
+        "upid": upid,
+        "node": upid.split(":")[1] if upid else None,
+        "vmid": operation.subject_label.split(" ")[0] or None,
+        "progress": operation.progress,
+        "step": None if operation.is_ended else operation.step,
+        "steps": steps_body(operation),
+        "waiting_for": operation.waiting_for or None,
+        "warnings": operation.warnings,
+        "error": operation.error or None,
+        "error_code": operation.error_code or None,
+        "exit_status": exit_status(operation),
+        "user": operation.by,
+        "created_at": operation.created_at,
+        "start_time": operation.started_at,
+        "end_time": operation.ended_at,
+    }
+
+
+def exit_status(operation: Operation) -> str | None:
+    """In Proxmox's manner: OK, WARNINGS: n, or the error."""
+    if not operation.is_ended:
+        return None
+    if operation.error:
+        return operation.error
+    return f"WARNINGS: {len(operation.warnings)}" if operation.warnings else "OK"
+
+
+def steps_body(operation: Operation) -> list[dict[str, Any]]:
+    """The steps taken, the present one, and those to come."""
+    plan = plan_for(operation.kind)
+    taken = {step["name"]: step for step in operation.steps}
+    names = [step["name"] for step in operation.steps]
+    line = [step.name for step in plan.line(is_undoing=operation.is_undoing)]
+    to_come = line[line.index(operation.step) :] if operation.step in line else []
+    names += [name for name in to_come if name not in names] if not operation.is_ended else []
+    return [_step_body(operation, name, taken.get(name)) for name in names]
+
+
+def _step_body(operation: Operation, name: str, step: dict[str, Any] | None) -> dict[str, Any]:
+    ended_at = step.get("ended_at") if step else None
+    if ended_at:
+        status = "done"
+    elif operation.is_ended:
+        status = "failed"
+    else:
+        status = "running" if name == operation.step else "waiting"
+    return {
+        "name": name,
+        "status": status,
+        "upids": step["upids"] if step else [],
+        "started_at": parse_datetime(step["started_at"]) if step else None,
+        "ended_at": parse_datetime(ended_at) if ended_at else None,
+    }
+
+
+def wants_fresh(request: Request | HttpRequest) -> bool:
+    """`?refresh=true`: ask Proxmox first."""
+    return request.GET.get("refresh", "").lower() in {"1", "true", "yes"}

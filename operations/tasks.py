@@ -1,0 +1,39 @@
+"""Celery's doors to the engine: each takes a primary key and calls one function."""
+
+from __future__ import annotations
+
+import datetime
+
+from celery import shared_task
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from operations import engine, poller, queue
+from operations.models import Operation
+
+
+@shared_task(name="operations.turn")  # type: ignore[untyped-decorator]
+def turn(pk: int) -> None:
+    delay = engine.take_turn(pk)
+    if delay is not None and delay <= 5:
+        queue.hint(Operation.objects.get(pk=pk), delay_s=delay)
+
+
+@shared_task(name="operations.poll")  # type: ignore[untyped-decorator]
+def poll(pk: int) -> None:
+    delay = poller.poll_cluster(pk)
+    if delay is not None:
+        queue.send("operations.poll", pk, delay_s=delay)
+
+
+@shared_task(name="operations.sweep")  # type: ignore[untyped-decorator]
+def sweep() -> None:
+    """Hint at each due operation and missing poller: after a crash this is the normal path."""
+    overdue = Now() - datetime.timedelta(seconds=1)
+    due = Operation.objects.unfinished().filter(
+        Q(lease_until=None) | Q(lease_until__lt=Now()), due_at__lte=overdue
+    )
+    for operation in due.order_by("due_at")[:1000]:
+        queue.hint(operation)
+    for pk in poller.clusters_with_tasks():
+        queue.send("operations.poll", pk)

@@ -1,0 +1,115 @@
+"""What to do about an error, sorted as the client sorts it: retry, wait, give up, ask for help."""
+
+from __future__ import annotations
+
+import datetime
+import random
+
+import structlog
+from django.conf import settings
+
+from operations import ending
+from operations.ending import Move
+from operations.lease import Lease
+from operations.models import FAILED
+from operations.plans import Act, Done, Job, Step, StepFailed, Wait
+from proxmox import (
+    Conflict,
+    Forbidden,
+    Locked,
+    NotFound,
+    OutcomeUnknown,
+    ProxmoxError,
+    Rejected,
+    Unauthorized,
+    Unreachable,
+)
+
+log = structlog.get_logger(__name__)
+
+CODES: tuple[tuple[type[ProxmoxError], str], ...] = (
+    (Forbidden, "proxmox_forbidden"),
+    (Unauthorized, "proxmox_unauthorized"),
+    (NotFound, "proxmox_not_found"),
+    (Conflict, "proxmox_conflict"),
+    (Locked, "proxmox_locked"),
+    (Rejected, "proxmox_rejected"),
+    (OutcomeUnknown, "outcome_unknown"),
+    (Unreachable, "proxmox_unreachable"),
+)
+# Errors of our own are retried for this long: a deploy may mend them.
+CRASH_PATIENCE_S = 300.0
+
+
+def code_of(error: ProxmoxError) -> str:
+    return next((code for kind, code in CODES if isinstance(error, kind)), "proxmox_error")
+
+
+def proxmox_error(lease: Lease, step: Step[Job], error: ProxmoxError, job: Job) -> Move:
+    """Retry what passes by itself, visibly; fail with Proxmox's own words where nothing can."""
+    operation = lease.operation
+    if isinstance(error, Unreachable | Unauthorized):
+        patience, reason = (
+            settings.ENGINE["unreachable_patience_s"],
+            f"{operation.cluster} to answer",
+        )
+        if isinstance(error, Unauthorized):
+            reason = f"{operation.cluster} to accept Izvor's credentials again"
+        return retry(lease, error, reason, patience)
+    if isinstance(error, Locked) and operation.attempts < step.max_attempts * 10:
+        return retry(lease, error, "a lock to be released", step.patience_s)
+    try:
+        verdict = step.on_refused(job, error)
+    except StepFailed as failure:
+        return ending.fail(lease, failure.code, failure.message)
+    if isinstance(verdict, Done | Act):
+        return retry(lease, error, "the cluster as it is now", step.patience_s, at_once=True)
+    if isinstance(verdict, Wait):
+        return retry(lease, error, verdict.reason, step.patience_s)
+    return ending.fail(lease, code_of(error), str(error))
+
+
+def retry(
+    lease: Lease, error: Exception, reason: str, patience_s: float, *, at_once: bool = False
+) -> Move:
+    """Come back after a back-off, unless this trouble has lasted longer than `patience_s`."""
+    operation, now = lease.operation, lease.now()
+    since = operation.trouble_since or now
+    lasted = (now - since).total_seconds()
+    if lasted > patience_s:
+        code = code_of(error) if isinstance(error, ProxmoxError) else "internal_error"
+        return ending.fail(lease, code, f"Gave up after {lasted:.0f} s: {error}")
+    # Twice as long each time, as read from how long the trouble has lasted; a quarter of jitter.
+    base = min(settings.ENGINE["backoff_max_s"], max(settings.ENGINE["backoff_s"], lasted))
+    delay = 0.0 if at_once else base * random.uniform(0.75, 1.25)  # noqa: S311
+    log.info("operation_waits", reason=reason, error=str(error), delay_s=round(delay, 2))
+    lease.release(
+        trouble_since=since,
+        waiting_for=f"{reason} ({error})"[:500],
+        due_at=now + datetime.timedelta(seconds=delay),
+        notes=operation.notes,
+    )
+    return delay
+
+
+def crashed(lease: Lease, error: Exception) -> float | None:
+    """An error of our own: shown, retried for a while, then the operation fails with it."""
+    operation, now = lease.operation, lease.now()
+    since = operation.trouble_since or now
+    shown = f"{type(error).__name__}: {error}"
+    if (now - since).total_seconds() > CRASH_PATIENCE_S:
+        ending.end(
+            lease,
+            FAILED,
+            code="internal_error",
+            error=f"Izvor failed in step {operation.step} ({shown}); "
+            "look on the cluster for what it may have left.",
+        )
+        return None
+    delay = min(30.0, 2.0 + (now - since).total_seconds())
+    lease.release(
+        trouble_since=since,
+        waiting_for=f"an internal error to pass ({shown})"[:500],
+        due_at=now + datetime.timedelta(seconds=delay),
+    )
+    return delay

@@ -1,0 +1,37 @@
+"""`POST /vms` from a template, through to the simulated Proxmox's own configuration."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import SSH_KEY
+from vms.models import VirtualMachine
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+MISSION = {
+    "name": "my-server",
+    "template": "ubuntu-22.04",
+    "size": "medium",
+    "cloud_init": {"user": "admin", "ssh_keys": [SSH_KEY], "ip_config": "ip=dhcp"},
+    "start_on_create": True,
+}
+
+
+def test_the_missions_line_gives_a_running_vm_as_asked(api, cluster, sim, work):
+    answer = api.post("/api/v1/vms", MISSION)
+    assert answer.status_code == 202, answer.json()
+    body = answer.json()
+    assert body["vm"]["status"] == "creating"
+    assert answer["Location"] == f"/api/v1/tasks/{body['task_id']}"
+
+    operation = work(body["task_id"])
+    assert operation.state == "succeeded", operation.error
+
+    guest = sim.guest(int(body["vmid"]))
+    assert guest is not None
+    vm = api.get(f"/api/v1/vms/{body['vmid']}").json()
+    assert vm["status"] == "running"
+    assert (vm["cores"], vm["memory"], vm["disk_size"]) == (2, 2048, 40)
+    assert vm["cloud_init"] == {"user": "admin", "ssh_keys": [SSH_KEY], "ip_config": "ip=dhcp"}
+    assert VirtualMachine.objects.get(vmid=int(body["vmid"])).is_ours

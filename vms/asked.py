@@ -1,0 +1,56 @@
+"""What a request asked for, checked in shape and put into the words the plans use."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class CloudInit:
+    """Cloud-init as Proxmox takes it; the password never shows."""
+
+    user: str = ""
+    password: str = field(default="", repr=False)
+    ssh_keys: tuple[str, ...] = ()
+    ip_config: str = ""
+    dns: tuple[str, ...] = ()
+    searchdomain: str = ""
+
+    @property
+    def is_empty(self) -> bool:
+        return self == CloudInit()
+
+    def without_secret(self) -> dict[str, Any]:
+        values: dict[str, Any] = {
+            "user": self.user,
+            "ssh_keys": list(self.ssh_keys),
+            "ip_config": self.ip_config,
+            "dns": list(self.dns),
+            "searchdomain": self.searchdomain,
+        }
+        return {name: value for name, value in values.items() if value}
+
+
+@dataclass(frozen=True)
+class NewVm:
+    """A VM to be made from a template. None and "" mean: not asked for."""
+
+    name: str
+    template: str
+    size: str = ""
+    cores: int | None = None
+    memory_mib: int | None = None
+    disk_gib: int | None = None
+    cluster: str = ""
+    node: str = ""
+    network: str = ""
+    storage: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    metadata: dict[str, str] = field(default_factory=dict)
+    cloud_init: CloudInit = field(default_factory=CloudInit)
+    linked: bool = False
+    start_on_create: bool = True
+    is_protected: bool = False
+    keep: bool = False

@@ -1,0 +1,157 @@
+"""Checks of single values: names, tags, keys, addresses. Each error says what would be right."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+import struct
+from typing import Any
+
+from rest_framework import serializers
+
+_LABEL = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?")
+_TAG = re.compile(r"[a-z0-9_][a-z0-9_\-+.]*", re.IGNORECASE)
+_USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}\$?", re.IGNORECASE)
+_BRIDGE = re.compile(r"[a-zA-Z][a-zA-Z0-9_.-]{0,39}")
+KEY_TYPES = {
+    "ssh-ed25519",
+    "ssh-rsa",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ssh-ed25519@openssh.com",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+}
+
+
+class StrictCharField(serializers.CharField):
+    """Text as JSON text: a number or a boolean is a mistake, not a word."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str):
+            raise serializers.ValidationError("Give a text.")
+        return str(super().to_internal_value(data))
+
+
+class StrictIntegerField(serializers.IntegerField):
+    def to_internal_value(self, data: Any) -> int:
+        if isinstance(data, bool) or not isinstance(data, int):
+            raise serializers.ValidationError("Give a whole number.")
+        return int(super().to_internal_value(data))
+
+
+class StrictBooleanField(serializers.BooleanField):
+    def to_internal_value(self, data: Any) -> bool:
+        if not isinstance(data, bool):
+            raise serializers.ValidationError("Give true or false.")
+        return data
+
+
+def check_name(name: str) -> None:
+    """A DNS label or a fully qualified name, as Proxmox's `dns-name` format wants it."""
+    if not all(_LABEL.fullmatch(label) for label in name.split(".")):
+        raise serializers.ValidationError(
+            "Give a DNS name: letters, digits and hyphens, in labels of at most 63 separated by "
+            "dots, none of which begins or ends with a hyphen."
+        )
+
+
+def check_tag(tag: str) -> None:
+    if not _TAG.fullmatch(tag):
+        raise serializers.ValidationError(
+            "A tag has letters, digits and _ - + . and begins with a letter, a digit or _."
+        )
+
+
+def check_user(user: str) -> None:
+    if not _USER.fullmatch(user):
+        raise serializers.ValidationError(
+            "Give a Unix user name: up to 32 letters, digits, _ . or -, not beginning with a digit."
+        )
+
+
+def check_bridge(name: str) -> None:
+    if not _BRIDGE.fullmatch(name):
+        raise serializers.ValidationError("Give the name of a bridge, e.g. vmbr0.")
+
+
+def check_ssh_key(line: str) -> None:
+    """One public key in OpenSSH's format, whose data is of the type that it says."""
+    parts = line.split()
+    if "\n" in line.strip() or len(parts) < 2 or parts[0] not in KEY_TYPES:
+        raise serializers.ValidationError(
+            "Give one public key in OpenSSH's format: a type such as ssh-ed25519 or ssh-rsa, "
+            "the key in base64, and possibly a comment."
+        )
+    try:
+        blob = base64.b64decode(parts[1], validate=True)
+        (length,) = struct.unpack(">I", blob[:4])
+        inner = blob[4 : 4 + length].decode("ascii")
+    except (binascii.Error, struct.error, UnicodeDecodeError):
+        inner = ""
+    if inner != parts[0] or len(blob) < 4 + length + 4:
+        raise serializers.ValidationError(
+            f"This is not a whole {parts[0]} key: its base64 part is cut or altered."
+        )
+
+
+def check_host(name: str) -> None:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        raise serializers.ValidationError("Give an IP address.") from None
+
+
+def normalise_ip_config(text: str, gateway: str = "") -> str:
+    """Proxmox's `ipconfig0` from its own words (ip=…,gw=…,ip6=…,gw6=…), checked.
+
+    `gateway` adds gw or gw6 by its family. Raises ValidationError, saying which part is wrong.
+    """
+    parts: dict[str, str] = {}
+    for word in filter(None, (piece.strip() for piece in text.split(","))):
+        key, equals, value = word.partition("=")
+        if not equals or key not in {"ip", "gw", "ip6", "gw6"} or key in parts:
+            raise serializers.ValidationError(
+                f"{word!r} is not understood; give e.g. ip=dhcp or ip=192.0.2.10/24,gw=192.0.2.1."
+            )
+        parts[key] = value
+    if gateway:
+        key = "gw6" if ":" in gateway else "gw"
+        if parts.setdefault(key, gateway) != gateway:
+            raise serializers.ValidationError(f"`gateway` says {gateway}, ip_config {parts[key]}.")
+    _check_family(parts, "ip", "gw", 4, {"dhcp"})
+    _check_family(parts, "ip6", "gw6", 6, {"dhcp", "auto"})
+    return ",".join(f"{key}={parts[key]}" for key in ("ip", "gw", "ip6", "gw6") if key in parts)
+
+
+def _check_family(
+    parts: dict[str, str], ip: str, gw: str, version: int, automatic: set[str]
+) -> None:
+    own = parts.get(ip)
+    if own in automatic or own is None:
+        if gw in parts:
+            raise serializers.ValidationError(
+                f"{gw} needs a static {ip}; it is {own or 'not set'}."
+            )
+        return
+    try:
+        interface = ipaddress.ip_interface(own)
+    except ValueError:
+        interface = None
+    if interface is None or "/" not in own or interface.version != version:
+        words = " or ".join(sorted(automatic))
+        raise serializers.ValidationError(
+            f"{ip}={own} is not an IPv{version} address with its prefix length, nor {words}."
+        )
+    if gw not in parts:
+        return
+    try:
+        gateway = ipaddress.ip_address(parts[gw])
+    except ValueError:
+        raise serializers.ValidationError(f"{gw}={parts[gw]} is not an address.") from None
+    if gateway not in interface.network:
+        raise serializers.ValidationError(
+            f"Gateway {gateway} is not in the network {interface.network} of {ip}={own}."
+        )

@@ -1,0 +1,224 @@
+"""Virtual machines as customers know them, and the sizes they come in.
+
+Three things are kept apart: what the customer wants (`name`, `cores`, … as asked), what is
+happening (`doing`, the kind of the unfinished operation), and what the hypervisor says (`power`,
+`lock`, `node`), which is always the authority. `status` is derived from them by the database.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any, ClassVar
+
+from django.contrib.postgres.fields import ArrayField
+from django.contrib.postgres.indexes import GinIndex
+from django.core.validators import MaxValueValidator, MinValueValidator
+from django.db import models
+from django.db.models import Case, F, Q, Value, When
+
+from accounts.actors import Actor
+from accounts.models import Project
+from clusters.models import Cluster
+from operations.models import Operation
+
+RUNNING, STOPPED, PAUSED, SUSPENDED, UNKNOWN = (
+    "running",
+    "stopped",
+    "paused",
+    "suspended",
+    "unknown",
+)
+POWERS = (RUNNING, STOPPED, PAUSED, SUSPENDED, UNKNOWN)
+CREATING, STARTING, STOPPING, REBOOTING = "creating", "starting", "stopping", "rebooting"
+DELETING, ERROR = "deleting", "error"
+STATUSES = (CREATING, *POWERS, STARTING, STOPPING, REBOOTING, DELETING, ERROR)
+
+# What a VM is shown as while an operation of this kind works on it.
+STATUS_WHILE = {
+    "create_vm": CREATING,
+    "start_vm": STARTING,
+    "stop_vm": STOPPING,
+    "shutdown_vm": STOPPING,
+    "reboot_vm": REBOOTING,
+    "delete_vm": DELETING,
+}
+
+CORES = (1, 128)
+MEMORY_MIB = (256, 524_288)
+DISK_GIB = (1, 10_240)
+GIB = 1024**3
+
+
+class Size(models.Model):
+    """A named set of hardware (others say flavour, instance type)."""
+
+    name = models.SlugField(max_length=40, unique=True)
+    cores = models.PositiveIntegerField(
+        validators=[MinValueValidator(CORES[0]), MaxValueValidator(CORES[1])]
+    )
+    memory_mib = models.PositiveIntegerField(
+        "memory (MiB)",
+        validators=[MinValueValidator(MEMORY_MIB[0]), MaxValueValidator(MEMORY_MIB[1])],
+    )
+    disk_gib = models.PositiveIntegerField(
+        "disk (GiB)", validators=[MinValueValidator(DISK_GIB[0]), MaxValueValidator(DISK_GIB[1])]
+    )
+    description = models.CharField(max_length=200, blank=True)
+
+    class Meta:
+        ordering = ["cores", "memory_mib", "disk_gib", "name"]
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class VirtualMachineQuerySet(models.QuerySet["VirtualMachine"]):
+    def visible_to(self, actor: Actor) -> VirtualMachineQuerySet:
+        """Operators see all, others their project's; deleted ones are seen by nobody."""
+        living = self.filter(deleted_at=None)
+        return living if actor.is_operator else living.filter(project=actor.project)
+
+    def subject_of(self, operation: Operation) -> VirtualMachineQuerySet:
+        """The VM that an operation works on, deleted or not."""
+        return self.filter(uuid=operation.subject) if operation.subject else self.none()
+
+
+class VirtualMachine(models.Model):
+    """A VM, from the moment its creation was accepted until it is gone from Proxmox."""
+
+    uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
+    cluster = models.ForeignKey(Cluster, on_delete=models.PROTECT, related_name="vms")
+    vmid = models.PositiveIntegerField()
+    node = models.CharField(max_length=63, blank=True)
+    project = models.ForeignKey(Project, null=True, blank=True, on_delete=models.PROTECT)
+
+    name = models.CharField(max_length=255, blank=True)
+    description = models.TextField(blank=True)
+    tags = ArrayField(models.CharField(max_length=100), default=list, blank=True)
+    metadata = models.JSONField(default=dict, blank=True)
+    is_protected = models.BooleanField(default=False)
+
+    power = models.CharField(max_length=10, default=UNKNOWN)
+    lock = models.CharField(max_length=20, blank=True)
+    is_ha_managed = models.BooleanField(default=False)
+    doing = models.CharField(
+        max_length=40, blank=True, help_text="kind of the unfinished operation"
+    )
+    task = models.UUIDField(null=True, help_text="uuid of the unfinished operation")
+    has_failed = models.BooleanField(default=False, help_text="its creation failed and it was kept")
+    last_error = models.TextField(blank=True)
+    status = models.GeneratedField(
+        expression=Case(
+            *(When(doing=kind, then=Value(shown)) for kind, shown in STATUS_WHILE.items()),
+            When(has_failed=True, then=Value(ERROR)),
+            default=F("power"),
+        ),
+        output_field=models.CharField(max_length=10),
+        db_persist=True,
+    )
+
+    template_name = models.CharField(max_length=255, blank=True)
+    os_type = models.CharField(max_length=10, default="linux")
+    os_template = models.CharField(max_length=255, blank=True)
+    size = models.ForeignKey(
+        Size, null=True, blank=True, on_delete=models.SET_NULL, related_name="vms"
+    )
+    cores = models.PositiveIntegerField(default=0)
+    memory_mib = models.PositiveIntegerField(default=0)
+    disk_bytes = models.BigIntegerField(default=0)
+
+    network = models.CharField(max_length=40, blank=True)
+    mac_address = models.CharField(max_length=17, blank=True)
+    ip_address = models.GenericIPAddressField(null=True, protocol="IPv4")
+    ipv6_address = models.GenericIPAddressField(null=True, protocol="IPv6")
+    cloud_init = models.JSONField(default=dict, blank=True, help_text="as set, without any secret")
+    agent_enabled = models.BooleanField(default=False)
+
+    # Who it is in Proxmox: new for each clone, kept by everything else.
+    smbios_uuid = models.UUIDField(null=True)
+    is_ours = models.BooleanField(default=False, help_text="made by this Izvor: it bears our mark")
+
+    created_at = models.DateTimeField(auto_now_add=True)
+    updated_at = models.DateTimeField(auto_now=True)
+    synced_at = models.DateTimeField(null=True)
+    # From here on the cluster's list counts for it again (it lags up to 10 s behind an operation).
+    settled_at = models.DateTimeField(null=True)
+    details_at = models.DateTimeField(null=True, help_text="when config and agent were last read")
+    missing_since = models.DateTimeField(null=True)
+    deleted_at = models.DateTimeField(null=True)
+
+    objects: ClassVar[Any] = VirtualMachineQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["id"]
+        indexes = [
+            models.Index(
+                fields=["project", "id"], condition=Q(deleted_at=None), name="vms_of_a_project"
+            ),
+            models.Index(
+                fields=["cluster", "node"], condition=Q(deleted_at=None), name="vms_of_a_node"
+            ),
+            models.Index(
+                fields=["details_at"], condition=Q(deleted_at=None), name="vms_to_read_again"
+            ),
+            models.Index(fields=["name"], condition=Q(deleted_at=None), name="vms_by_name"),
+            GinIndex(fields=["tags"], name="vms_by_tag"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["cluster", "vmid"],
+                condition=Q(deleted_at=None),
+                name="one_living_vm_per_vmid",
+            ),
+            models.CheckConstraint(
+                condition=Q(doing="", task=None) | (~Q(doing="") & Q(task__isnull=False)),
+                name="a_busy_vm_names_its_task",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.vmid} {self.name}".strip()
+
+    @property
+    def claim(self) -> str:
+        """What claims on this VM are filed under."""
+        return f"vm:{self.uuid}"
+
+    @property
+    def disk_gib(self) -> float:
+        """GiB, as a whole number where it is one."""
+        exact = self.disk_bytes / GIB
+        return int(exact) if exact == int(exact) else round(exact, 2)
+
+
+class VmUsage(models.Model):
+    """What a VM uses now. Apart from its metadata, because it changes at every look."""
+
+    vm = models.OneToOneField(
+        VirtualMachine, on_delete=models.CASCADE, primary_key=True, related_name="usage"
+    )
+    cpu_percent = models.FloatField(default=0, help_text="of its cores")
+    memory_used_bytes = models.BigIntegerField(default=0)
+    disk_read_bytes = models.BigIntegerField(default=0)
+    disk_write_bytes = models.BigIntegerField(default=0)
+    net_in_bytes = models.BigIntegerField(default=0)
+    net_out_bytes = models.BigIntegerField(default=0)
+    uptime_s = models.BigIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"usage of {self.vm_id}"
+
+
+class GivenUpVmid(models.Model):
+    """A provisional VMID that a foreign VM took; for a day the old number answers with the new."""
+
+    cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE)
+    vmid = models.PositiveIntegerField()
+    vm = models.ForeignKey(VirtualMachine, on_delete=models.CASCADE, related_name="given_up_vmids")
+    until = models.DateTimeField()
+
+    class Meta:
+        indexes = [models.Index(fields=["cluster", "vmid"], name="given_up_vmids_by_number")]
+
+    def __str__(self) -> str:
+        return f"{self.vmid} is now {self.vm.vmid}"

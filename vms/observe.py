@@ -1,0 +1,82 @@
+"""Writing what Proxmox shows about a VM into its row: one place for steps and inventory alike."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from django.utils import timezone
+
+from proxmox.results import GuestConfig, GuestStatus
+from templates_app.models import os_type_of
+from vms.marks import read_mark, without_mark
+from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED, VirtualMachine
+
+
+def power_of(status: GuestStatus) -> str:
+    if status.is_paused:
+        return PAUSED
+    if status.is_running:
+        return RUNNING
+    return SUSPENDED if status.lock == "suspended" else STOPPED
+
+
+def config_values(vm: VirtualMachine, config: GuestConfig) -> dict[str, Any]:
+    """The row's values that a VM's configuration decides."""
+    nic = config.nics[0] if config.nics else None
+    disk = config.boot_disk
+    mark = read_mark(config.description)
+    return {
+        "name": config.name or vm.name,
+        "description": without_mark(config.description),
+        "tags": sorted(config.tags),
+        "cores": config.cores * config.sockets,
+        "memory_mib": config.memory_mib,
+        "disk_bytes": (disk.size_bytes if disk else 0) or 0,
+        "os_type": os_type_of(config.ostype or ""),
+        "network": (nic.bridge if nic else "") or "",
+        "mac_address": (nic.mac if nic else "") or "",
+        "lock": config.lock or "",
+        "agent_enabled": config.agent_enabled,
+        "smbios_uuid": uuid.UUID(config.smbios_uuid) if config.smbios_uuid else None,
+        "is_ours": mark is not None and mark.vmid == vm.vmid and mark.vm == vm.uuid,
+        "cloud_init": cloud_init_of(config),
+        "details_at": timezone.now(),
+    }
+
+
+def status_values(status: GuestStatus) -> dict[str, Any]:
+    return {
+        "power": power_of(status),
+        "lock": status.lock or "",
+        "is_ha_managed": status.ha_managed,
+        "synced_at": timezone.now(),
+        "missing_since": None,
+    }
+
+
+def cloud_init_of(config: GuestConfig) -> dict[str, Any]:
+    """Cloud-init as the API shows it: the fields as they would be sent, without a secret."""
+    shown: dict[str, Any] = {}
+    if config.ciuser:
+        shown["user"] = config.ciuser
+    if config.sshkeys:
+        shown["ssh_keys"] = [key for key in config.sshkeys.splitlines() if key.strip()]
+    if config.ipconfig0:
+        shown["ip_config"] = config.ipconfig0
+    if config.nameserver:
+        shown["dns"] = config.nameserver.split()
+    if config.searchdomain:
+        shown["searchdomain"] = config.searchdomain
+    if config.raw.get("cipassword"):
+        shown["password_set"] = True
+    return shown
+
+
+def save(vm: VirtualMachine, values: dict[str, Any]) -> None:
+    """Write only what differs."""
+    changed = {name: value for name, value in values.items() if getattr(vm, name) != value}
+    for name, value in changed.items():
+        setattr(vm, name, value)
+    if changed:
+        vm.save(update_fields=[*changed, "updated_at"])

@@ -1,0 +1,240 @@
+"""The shapes of requests and answers about VMs and sizes; what they mean is checked by actions."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from typing import Any
+
+from rest_framework import serializers
+from rest_framework.exceptions import ValidationError
+
+from accounts.rest import StrictSerializer
+from vms import fields
+from vms.asked import CloudInit, NewVm
+from vms.fields import StrictBooleanField, StrictCharField, StrictIntegerField
+from vms.models import CORES, DISK_GIB, MEMORY_MIB, Size, VirtualMachine, VmUsage
+
+_METADATA_KEY = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
+
+
+class CloudInitSerializer(StrictSerializer):
+    user = StrictCharField(max_length=32, required=False, validators=[fields.check_user])
+    password = StrictCharField(
+        max_length=1024, required=False, write_only=True, trim_whitespace=False
+    )
+    ssh_keys = serializers.ListField(
+        child=StrictCharField(max_length=16_384, validators=[fields.check_ssh_key]),
+        required=False,
+        max_length=50,
+    )
+    ip_config = StrictCharField(max_length=255, required=False)
+    gateway = StrictCharField(max_length=45, required=False, validators=[fields.check_host])
+    dns = serializers.ListField(
+        child=StrictCharField(max_length=45, validators=[fields.check_host]),
+        required=False,
+        max_length=6,
+    )
+    searchdomain = StrictCharField(max_length=253, required=False, validators=[fields.check_name])
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "ip_config" in attrs or "gateway" in attrs:
+            try:
+                attrs["ip_config"] = fields.normalise_ip_config(
+                    attrs.get("ip_config", ""), attrs.pop("gateway", "")
+                )
+            except ValidationError as error:
+                raise ValidationError({"ip_config": error.detail}) from None
+        return attrs
+
+
+class CreateVmSerializer(StrictSerializer):
+    """`POST /vms`."""
+
+    name = StrictCharField(min_length=2, max_length=63, validators=[fields.check_name])
+    template = StrictCharField(max_length=255, help_text="a template's name, or its VMID")
+    size = StrictCharField(max_length=40, required=False)
+    cores = StrictIntegerField(min_value=CORES[0], max_value=CORES[1], required=False)
+    memory = StrictIntegerField(
+        min_value=MEMORY_MIB[0], max_value=MEMORY_MIB[1], required=False, help_text="MiB"
+    )
+    disk_size = StrictIntegerField(
+        min_value=DISK_GIB[0], max_value=DISK_GIB[1], required=False, help_text="GiB"
+    )
+    node = StrictCharField(max_length=63, required=False)
+    cluster = StrictCharField(max_length=63, required=False)
+    network = StrictCharField(
+        max_length=40, required=False, validators=[fields.check_bridge], help_text="a bridge"
+    )
+    storage = StrictCharField(max_length=100, required=False)
+    ip_config = StrictCharField(max_length=255, required=False)
+    cloud_init = CloudInitSerializer(required=False)
+    description = StrictCharField(max_length=4096, required=False, allow_blank=True)
+    tags = serializers.ListField(
+        child=StrictCharField(max_length=100, validators=[fields.check_tag]),
+        required=False,
+        max_length=50,
+    )
+    metadata = serializers.DictField(
+        child=StrictCharField(max_length=1024, allow_blank=True), required=False
+    )
+    linked = StrictBooleanField(default=False)
+    start_on_create = StrictBooleanField(default=True)
+    protected = StrictBooleanField(default=False)
+    keep = StrictBooleanField(default=False)
+
+    def to_internal_value(self, data: Any) -> Any:
+        # A VMID is as good as a name, also as the number that it is.
+        if isinstance(data, dict) and type(data.get("template")) is int:
+            data = {**data, "template": str(data["template"])}
+        return super().to_internal_value(data)
+
+    def validate_metadata(self, metadata: dict[str, str]) -> dict[str, str]:
+        if len(metadata) > 64:
+            raise ValidationError("Up to 64 entries.")
+        for key in metadata:
+            if not _METADATA_KEY.fullmatch(key):
+                raise ValidationError(
+                    "A key has up to 128 letters, digits and _ . : / -", code="invalid"
+                )
+        return metadata
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if attrs["linked"] and attrs.get("storage"):
+            raise ValidationError(
+                {"storage": "A linked clone stays on its template's storage; leave this out."}
+            )
+        if attrs.get("ip_config"):
+            attrs["cloud_init"] = self._with_ip_config(attrs)
+        return attrs
+
+    def _with_ip_config(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        cloud_init = dict(attrs.get("cloud_init", {}))
+        try:
+            ip_config = fields.normalise_ip_config(attrs["ip_config"])
+        except ValidationError as error:
+            raise ValidationError({"ip_config": error.detail}) from None
+        if cloud_init.setdefault("ip_config", ip_config) != ip_config:
+            raise ValidationError(
+                {"ip_config": f"It says {ip_config}, cloud_init {cloud_init['ip_config']}."}
+            )
+        return cloud_init
+
+
+def new_vm_of(checked: dict[str, Any]) -> NewVm:
+    """The checked body of `POST /vms` in the actions' words."""
+    init = checked.get("cloud_init", {})
+    return NewVm(
+        name=checked["name"],
+        template=checked["template"],
+        size=checked.get("size", ""),
+        cores=checked.get("cores"),
+        memory_mib=checked.get("memory"),
+        disk_gib=checked.get("disk_size"),
+        cluster=checked.get("cluster", ""),
+        node=checked.get("node", ""),
+        network=checked.get("network", ""),
+        storage=checked.get("storage", ""),
+        description=checked.get("description", ""),
+        # Proxmox lower-cases and sorts them; so do we, that the read-back compares.
+        tags=tuple(sorted({tag.lower() for tag in checked.get("tags", [])})),
+        metadata=checked.get("metadata", {}),
+        cloud_init=CloudInit(
+            user=init.get("user", ""),
+            password=init.get("password", ""),
+            ssh_keys=tuple(key.strip() for key in init.get("ssh_keys", [])),
+            ip_config=init.get("ip_config", ""),
+            dns=tuple(init.get("dns", [])),
+            searchdomain=init.get("searchdomain", ""),
+        ),
+        linked=checked["linked"],
+        start_on_create=checked["start_on_create"],
+        is_protected=checked["protected"],
+        keep=checked["keep"],
+    )
+
+
+class ActionSerializer(StrictSerializer):
+    """`POST /vms/{id}/actions`."""
+
+    ACTIONS = ("start", "stop", "shutdown", "reboot")
+    action = serializers.ChoiceField(choices=ACTIONS)
+    force = StrictBooleanField(required=False)
+    timeout = StrictIntegerField(min_value=1, max_value=3600, required=False, help_text="seconds")
+
+    def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        takes = {
+            "stop": {"force", "timeout"},
+            "shutdown": {"force", "timeout"},
+            "reboot": {"timeout"},
+        }
+        for name in sorted(set(attrs) - {"action"} - takes.get(attrs["action"], set())):
+            raise ValidationError({name: f"The action {attrs['action']} takes no {name}."})
+        return attrs
+
+
+class SizeSerializer(serializers.ModelSerializer[Size]):
+    memory = serializers.IntegerField(source="memory_mib", help_text="MiB")
+    disk_size = serializers.IntegerField(source="disk_gib", help_text="GiB")
+
+    class Meta:
+        model = Size
+        fields = ["name", "cores", "memory", "disk_size", "description"]
+
+
+def vm_body(vm: VirtualMachine) -> dict[str, Any]:
+    """A VM as the API shows it. Wants `cluster`, `project`, `size` and `usage` selected with it."""
+    usage = getattr(vm, "usage", None) or _NO_USAGE
+    return {
+        "id": str(vm.vmid),
+        "uuid": str(vm.uuid),
+        "cluster": vm.cluster.name,
+        "node": vm.node or None,
+        "project": vm.project.name if vm.project else None,
+        "name": vm.name,
+        "description": vm.description,
+        "tags": vm.tags,
+        "metadata": vm.metadata,
+        "status": vm.status,
+        "template": vm.template_name or None,
+        "os_type": vm.os_type,
+        "os_template": vm.os_template or None,
+        "size": vm.size.name if vm.size else None,
+        "cores": vm.cores,
+        "memory": vm.memory_mib,
+        "disk_size": vm.disk_gib,
+        "ip_address": vm.ip_address,
+        "ipv6_address": vm.ipv6_address,
+        "mac_address": vm.mac_address or None,
+        "network": vm.network or None,
+        "cloud_init": vm.cloud_init,
+        "cpu_usage": round(usage.cpu_percent, 2),
+        "memory_used": usage.memory_used_bytes,
+        "disk_read": usage.disk_read_bytes,
+        "disk_write": usage.disk_write_bytes,
+        "net_in": usage.net_in_bytes,
+        "net_out": usage.net_out_bytes,
+        "uptime": usage.uptime_s,
+        "protected": vm.is_protected,
+        "task": str(vm.task) if vm.task else None,
+        "last_error": vm.last_error or None,
+        "created_at": vm.created_at,
+        "updated_at": vm.updated_at,
+        "synced_at": seen_at(vm),
+        "stale": is_stale(vm),
+    }
+
+
+_NO_USAGE = VmUsage()
+
+
+def is_stale(vm: VirtualMachine) -> bool:
+    """It vanished from its cluster, or that has gone silent: the values are those seen last."""
+    return vm.missing_since is not None or not vm.cluster.is_online
+
+
+def seen_at(vm: VirtualMachine) -> datetime.datetime | None:
+    """When it was last looked at: itself, or in the list (which writes no unchanged row)."""
+    if vm.missing_since is not None or vm.synced_at is None:
+        return vm.synced_at
+    return max(vm.synced_at, vm.cluster.seen_at or vm.synced_at)

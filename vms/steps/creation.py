@@ -1,0 +1,249 @@
+"""Making a VM from a template: clone, configure, grow the disk, see that it is as asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
+from proxmox import Conflict, NotFound, ProxmoxError, Upid
+from proxmox.results import GuestConfig
+from vms import observe
+from vms.job import READ_S, VmJob
+from vms.marks import read_mark, with_mark
+from vms.models import GIB
+
+
+class Clone(Step[VmJob]):
+    """The template's copy under our VMID, bearing our mark."""
+
+    name: ClassVar[str] = "clone"
+    # A full clone of a large disk on slow storage takes its time; Proxmox itself sets no limit.
+    patience_s: ClassVar[float] = 6 * 3600
+    settle_s: ClassVar[float] = 30
+    # Proxmox kills an aborted clone after 5 s, and one cut in its clean-up leaves a lock for ever.
+    cancel: ClassVar[Cancel] = Cancel.FINISH_THEN_UNDO
+
+    def look(self, job: VmJob) -> Verdict:
+        config = self._find(job)
+        if config is None:
+            return Act(f"VM {job.vm.vmid} does not exist")
+        if config.lock in {"clone", "create"}:
+            # Whose it is can be told only at the end: until then it shows a placeholder.
+            return Wait(f"VM {job.vm.vmid} to be unlocked ({config.lock})")
+        if read_mark(config.description) == job.mark:
+            job.saw(config)
+            return Done()
+        job.take_another_vmid()
+        return Act(f"VM {job.vm.vmid} does not exist")
+
+    def act(self, job: VmJob) -> Upid | None:
+        asked = job.params
+        return job.client.clone_guest(
+            asked["template_node"],
+            asked["template_vmid"],
+            newid=job.vm.vmid,
+            name=job.vm.name,
+            description=with_mark(asked["description"], job.mark),
+            full=not asked["linked"],
+            target=job.vm.node if job.vm.node != asked["template_node"] else None,
+            storage=asked["storage"] or None,
+            timeout_s=job.call_s(),
+        )
+
+    def lanes(self, job: VmJob) -> Iterable[tuple[str, int]]:
+        return [tuple(lane) for lane in job.params["lanes"]]
+
+    def on_refused(self, job: VmJob, error: ProxmoxError) -> Verdict | None:
+        if isinstance(error, Conflict) and error.reason == "exists":
+            # Somebody's VM has the number. It is the winner's: look whose, never clean it up.
+            return Act(f"VM {job.vm.vmid} does not exist")
+        if isinstance(error, NotFound) and error.what == "guest":
+            raise StepFailed(
+                "template_gone",
+                f"The template {job.params['template_name']} "
+                f"({job.params['template_vmid']}) is no longer on {job.params['template_node']}.",
+            )
+        return None
+
+    def record(self, job: VmJob) -> None:
+        observe.save(job.vm, observe.config_values(job.vm, job.config()))
+
+    def _find(self, job: VmJob) -> GuestConfig | None:
+        """The configuration under our number; a clone to another node appears on its source's."""
+        for node in dict.fromkeys([job.vm.node, job.params["template_node"]]):
+            try:
+                return job.client.guest_config(node, job.vm.vmid, timeout_s=READ_S)
+            except NotFound as error:
+                if error.what != "guest":
+                    raise
+        return None
+
+
+class Configure(Step[VmJob]):
+    """Cores, memory, cloud-init, tags and network as asked; read back and compared."""
+
+    name: ClassVar[str] = "configure"
+    settle_s: ClassVar[float] = 0
+
+    def look(self, job: VmJob) -> Verdict:
+        wrong = [
+            f"{key} is {shown(job.config().raw.get(key))} instead of {shown(value)}"
+            for key, value in self._wanted(job).items()
+            if not matches(key, job.config(), value)
+        ]
+        if wrong:
+            return Act("; ".join(wrong))
+        if job.secrets.get("password") and not job.notes.get("password_set"):
+            return Act("the password is not set")
+        return Done()
+
+    def act(self, job: VmJob) -> Upid | None:
+        changes = {
+            key: value
+            for key, value in self._wanted(job).items()
+            if not matches(key, job.config(), value)
+        }
+        password = job.secrets.get("password")
+        if password:
+            changes["cipassword"] = password
+            # It cannot be read back; a lost answer sets the same password once more.
+            job.notes["password_set"] = True
+        job.client.update_config(job.vm.node, job.vm.vmid, changes=changes, timeout_s=job.call_s())
+        return None
+
+    def record(self, job: VmJob) -> None:
+        observe.save(job.vm, observe.config_values(job.vm, job.config()))
+
+    def _wanted(self, job: VmJob) -> dict[str, Any]:
+        """Options as Proxmox names them. `sockets` is 1, so that `cores` is what was asked for."""
+        asked, cloud_init = job.params, job.params["cloud_init"]
+        wanted: dict[str, Any] = {
+            "cores": asked["cores"],
+            "sockets": 1,
+            "memory": asked["memory_mib"],
+            "tags": ";".join(asked["tags"]),
+            "net0": self._network(job, asked["network"]),
+            "ciuser": cloud_init.get("user"),
+            "sshkeys": "\n".join(cloud_init.get("ssh_keys", [])) or None,
+            "ipconfig0": cloud_init.get("ip_config"),
+            "nameserver": " ".join(cloud_init.get("dns", [])) or None,
+            "searchdomain": cloud_init.get("searchdomain"),
+        }
+        return {key: value for key, value in wanted.items() if value is not None}
+
+    def _network(self, job: VmJob, bridge: str) -> str | None:
+        """net0 on the wanted bridge, with the MAC and the other settings it has."""
+        if not bridge:
+            return None
+        present = str(job.config().raw.get("net0") or "virtio")
+        others = [part for part in present.split(",") if not part.startswith("bridge=")]
+        return ",".join([*others, f"bridge={bridge}"])
+
+
+class GrowDisk(Step[VmJob]):
+    """The boot disk at the wanted size; a disk never shrinks."""
+
+    name: ClassVar[str] = "grow_disk"
+    settle_s: ClassVar[float] = 10
+
+    def is_needed(self, job: VmJob) -> bool:
+        return bool(job.params["disk_gib"])
+
+    def look(self, job: VmJob) -> Verdict:
+        disk = job.config().boot_disk
+        if disk is None:
+            raise StepFailed("no_disk", f"VM {job.vm.vmid} has no disk that could be grown.")
+        wanted = job.params["disk_gib"] * GIB
+        if (disk.size_bytes or 0) >= wanted:
+            return Done()
+        return Act(f"{disk.key} has {(disk.size_bytes or 0) / GIB:.2f} GiB")
+
+    def act(self, job: VmJob) -> Upid | None:
+        disk = job.config().boot_disk
+        assert disk is not None, "look() has seen it"
+        return job.client.resize_disk(
+            job.vm.node,
+            job.vm.vmid,
+            disk.key,
+            f"{job.params['disk_gib']}G",
+            timeout_s=job.call_s(),
+        )
+
+
+class Ready(Step[VmJob]):
+    """What came out, as Proxmox shows it, is written down."""
+
+    name: ClassVar[str] = "ready"
+
+    def look(self, job: VmJob) -> Verdict:
+        status = job.status()
+        if status.lock:
+            return Wait(f"VM {job.vm.vmid} to be unlocked ({status.lock})")
+        return Done()
+
+    def act(self, job: VmJob) -> Upid | None:
+        raise AssertionError("look() never asks for it")
+
+    def record(self, job: VmJob) -> None:
+        values = observe.config_values(job.vm, job.config()) | observe.status_values(job.status())
+        # The agent comes up after the boot: let inventory ask it soon.
+        observe.save(job.vm, values | {"details_at": None})
+
+
+class Discard(Step[VmJob]):
+    """What a failed creation made is gone; nothing that is not provably ours is touched."""
+
+    name: ClassVar[str] = "discard"
+    patience_s: ClassVar[float] = 1800
+    cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
+
+    def look(self, job: VmJob) -> Verdict:
+        config = self._ours(job)
+        if config is None:
+            return Done()
+        if config.lock:
+            return Wait(f"VM {job.vm.vmid} to be unlocked ({config.lock})")
+        return Act(f"VM {job.vm.vmid} is still there")
+
+    def act(self, job: VmJob) -> Upid | None:
+        if not job.client.guest_status(job.vm.node, job.vm.vmid, timeout_s=READ_S).is_stopped:
+            return job.client.stop(job.vm.node, job.vm.vmid, timeout_s=job.call_s())
+        return job.client.delete_guest(job.vm.node, job.vm.vmid, purge=True, timeout_s=job.call_s())
+
+    def record(self, job: VmJob) -> None:
+        job.notes["undone"] = True
+
+    def _ours(self, job: VmJob) -> GuestConfig | None:
+        for node in dict.fromkeys([job.vm.node, job.params["template_node"]]):
+            try:
+                config = job.client.guest_config(node, job.vm.vmid, timeout_s=READ_S)
+            except NotFound as error:
+                if error.what != "guest":
+                    raise
+                continue
+            if config.lock in {"clone", "create"} or job.is_it(config):
+                job.vm.node = node
+                return config
+            return None
+        return None
+
+
+def matches(key: str, config: GuestConfig, value: Any) -> bool:
+    """Does the configuration say what was asked? Proxmox normalises some of it."""
+    match key:
+        case "tags":
+            return bool(config.tags == frozenset(tag for tag in value.split(";") if tag))
+        case "memory" | "cores" | "sockets":
+            said = {"memory": config.memory_mib, "cores": config.cores, "sockets": config.sockets}
+            return bool(said[key] == value)
+        case "sshkeys":
+            return (config.sshkeys or "").strip() == str(value).strip()
+        case "net0":
+            return set(str(config.raw.get("net0", "")).split(",")) == set(value.split(","))
+        case _:
+            return str(config.raw.get(key, "")) == str(value)
+
+
+def shown(value: object) -> str:
+    return "not set" if value in (None, "") else repr(value)

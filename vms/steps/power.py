@@ -1,0 +1,163 @@
+"""Power, and the end of a VM. The hypervisor's state ends each step, not its task's OK."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
+from proxmox import Conflict, NotFound, ProxmoxError, Upid
+from vms import observe
+from vms.job import VmJob
+from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED
+
+
+class PowerStep(Step[VmJob]):
+    """A step that ends when the VM's power is one of `wanted`."""
+
+    wanted: ClassVar[frozenset[str]]
+    patience_s: ClassVar[float] = 600
+
+    def look(self, job: VmJob) -> Verdict:
+        try:
+            power = observe.power_of(job.status())
+        except NotFound as error:
+            if error.what != "guest":
+                raise
+            raise StepFailed("vm_gone", f"VM {job.vm.vmid} is no longer on the cluster.") from None
+        if power in self.wanted:
+            return Done()
+        return Act(f"VM {job.vm.vmid} is {power}")
+
+    def record(self, job: VmJob) -> None:
+        observe.save(job.vm, observe.status_values(job.status()))
+
+
+class Start(PowerStep):
+    name: ClassVar[str] = "start"
+    wanted: ClassVar[frozenset[str]] = frozenset({RUNNING})
+    cancel: ClassVar[Cancel] = Cancel.FINISH_THEN_UNDO
+
+    def is_needed(self, job: VmJob) -> bool:
+        return bool(job.params.get("start_on_create", True))
+
+    def act(self, job: VmJob) -> Upid | None:
+        return job.client.start(job.vm.node, job.vm.vmid, timeout_s=job.call_s())
+
+
+class StartAgain(Start):
+    """`start_vm`'s only step: there is nothing to undo, so it is not canceled half-way."""
+
+    cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
+
+
+class Stop(PowerStep):
+    """Pull the plug."""
+
+    name: ClassVar[str] = "stop"
+    wanted: ClassVar[frozenset[str]] = frozenset({STOPPED, SUSPENDED})
+    cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
+
+    def act(self, job: VmJob) -> Upid | None:
+        return job.client.stop(job.vm.node, job.vm.vmid, timeout_s=job.call_s())
+
+
+class ShutDown(PowerStep):
+    """Ask the guest to go; with `force`, pull the plug when `timeout_s` is over."""
+
+    name: ClassVar[str] = "shutdown"
+    wanted: ClassVar[frozenset[str]] = frozenset({STOPPED, SUSPENDED})
+    cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
+    # A guest that will not go is no passing trouble.
+    max_attempts: ClassVar[int] = 1
+
+    def act(self, job: VmJob) -> Upid | None:
+        if observe.power_of(job.status()) == PAUSED and job.params["force"]:
+            # A guest that stands still hears nothing.
+            return job.client.stop(job.vm.node, job.vm.vmid, timeout_s=job.call_s())
+        return job.client.shutdown(
+            job.vm.node,
+            job.vm.vmid,
+            shutdown_timeout_s=job.params["timeout_s"],
+            force_stop=job.params["force"],
+            timeout_s=job.call_s(),
+        )
+
+
+class Reboot(PowerStep):
+    """Down by itself and up again. Proxmox's task is OK at the bottom of it."""
+
+    name: ClassVar[str] = "reboot"
+    wanted: ClassVar[frozenset[str]] = frozenset({RUNNING})
+    settle_s: ClassVar[float] = 180
+    is_at_most_once: ClassVar[bool] = True
+    cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
+
+    def look(self, job: VmJob) -> Verdict:
+        verdict = super().look(job)
+        if job.operation.acted_at is None:
+            if isinstance(verdict, Act):
+                raise StepFailed("wrong_state", f"{verdict.missing}: only a running VM reboots.")
+            return Act(f"VM {job.vm.vmid} was not rebooted yet")
+        return verdict
+
+    def act(self, job: VmJob) -> Upid | None:
+        return job.client.reboot(
+            job.vm.node,
+            job.vm.vmid,
+            reboot_timeout_s=job.params["timeout_s"],
+            timeout_s=job.call_s(),
+        )
+
+    def find_task(self, job: VmJob) -> list[str]:
+        tasks = job.client.tasks(
+            job.vm.node, source="all", vmid=job.vm.vmid, typefilter="qmreboot", timeout_s=10
+        )
+        return [str(task.upid) for task in tasks]
+
+
+class StopForDeletion(Stop):
+    """A VM is deleted in any state; one that is protected is not even stopped."""
+
+    name: ClassVar[str] = "stop"
+
+    def look(self, job: VmJob) -> Verdict:
+        if job.is_gone():
+            return Done()
+        config = job.config()
+        if config.protection:
+            raise StepFailed(
+                "protected", f"VM {job.vm.vmid} is protected in Proxmox: unset `protection` there."
+            )
+        if config.lock and config.lock != "suspended":
+            return Wait(f"VM {job.vm.vmid} to be unlocked ({config.lock})")
+        return super().look(job)
+
+    def record(self, job: VmJob) -> None:
+        """The VM's end is written by the next step."""
+
+
+class Destroy(Step[VmJob]):
+    """Gone, with its disks and its places in backup jobs and HA."""
+
+    name: ClassVar[str] = "destroy"
+    patience_s: ClassVar[float] = 1800
+    cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
+
+    def look(self, job: VmJob) -> Verdict:
+        if job.is_gone():
+            return Done()
+        config = job.config()
+        if config.lock and config.lock != "suspended":
+            return Wait(f"VM {job.vm.vmid} to be unlocked ({config.lock})")
+        return Act(f"VM {job.vm.vmid} is still there")
+
+    def act(self, job: VmJob) -> Upid | None:
+        # Never destroy-unreferenced-disks: on storage shared between clusters, somebody else's.
+        return job.client.delete_guest(job.vm.node, job.vm.vmid, purge=True, timeout_s=job.call_s())
+
+    def on_refused(self, job: VmJob, error: ProxmoxError) -> Verdict | None:
+        if isinstance(error, Conflict) and error.reason == "running":
+            raise StepFailed(
+                "wrong_state", f"VM {job.vm.vmid} was started while it was being deleted."
+            )
+        return None

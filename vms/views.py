@@ -1,0 +1,197 @@
+"""The API of VMs and sizes: parse, look for what the caller may see, call one action."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from typing import Any
+
+from django.db.models import QuerySet
+from django.utils import timezone
+from rest_framework.decorators import action
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.viewsets import ViewSet
+
+from accounts.rest import actor_of, listing, page_of, parse, refuse_unknown_params
+from operations.models import Operation
+from operations.refusals import Conflict, NotFound
+from operations.rest import accepted, renders_end_of, wants_fresh
+from vms import actions
+from vms.models import STATUSES, GivenUpVmid, Size, VirtualMachine
+from vms.refresh import refresh_vm
+from vms.serializers import (
+    ActionSerializer,
+    CreateVmSerializer,
+    SizeSerializer,
+    new_vm_of,
+    vm_body,
+)
+
+FILTERS = {"node", "cluster", "status", "tag", "template", "name", "search", "project"}
+
+
+def shown(queryset: QuerySet[VirtualMachine]) -> QuerySet[VirtualMachine]:
+    return queryset.select_related("cluster", "project", "size", "usage")
+
+
+def find_vm(request: Request, wanted: str) -> VirtualMachine:
+    """By VMID (with `?cluster=` where two clusters have it) or uuid.
+
+    Raises NotFound for what the caller may not see too, Conflict for an ambiguous or given-up VMID.
+    """
+    visible = shown(VirtualMachine.objects.visible_to(actor_of(request)))
+    if re.fullmatch(r"\d{3,9}", wanted):
+        return _find_by_vmid(request, visible, int(wanted))
+    try:
+        vm = visible.filter(uuid=uuid.UUID(wanted)).first()
+    except ValueError:
+        vm = None
+    if vm is None:
+        raise NotFound("vm_not_found", f"There is no VM {wanted[:64]!r}.")
+    return vm
+
+
+def _find_by_vmid(request: Request, visible: QuerySet[VirtualMachine], vmid: int) -> VirtualMachine:
+    cluster = request.query_params.get("cluster")
+    here = visible.filter(cluster__name=cluster) if cluster else visible
+    found = list(here.filter(vmid=vmid)[:2])
+    if len(found) > 1:
+        names = " and ".join(sorted(vm.cluster.name for vm in found))
+        raise Conflict(
+            "vmid_ambiguous", f"VMID {vmid} is in {names}: add ?cluster=, or use the uuid."
+        )
+    given_up = (
+        GivenUpVmid.objects.filter(vmid=vmid, until__gt=timezone.now(), vm__in=here)
+        .select_related("vm")
+        .first()
+    )
+    if given_up is not None:
+        raise Conflict(
+            "vmid_changed",
+            f"The VM that was to be {vmid} is {given_up.vm.vmid} (uuid {given_up.vm.uuid}), "
+            f"because another VM on the cluster took {vmid}.",
+        )
+    if not found:
+        raise NotFound("vm_not_found", f"There is no VM {vmid}.")
+    return found[0]
+
+
+class VmViewSet(ViewSet):
+    """Virtual machines."""
+
+    lookup_value_regex = "[^/]+"
+
+    def list(self, request: Request) -> Response:
+        refuse_unknown_params(request, FILTERS)
+        queryset = filtered(shown(VirtualMachine.objects.visible_to(actor_of(request))), request)
+        rows, page = page_of(request, queryset)
+        return listing("vms", [vm_body(vm) for vm in rows], page)
+
+    def retrieve(self, request: Request, pk: str) -> Response:
+        vm = find_vm(request, pk)
+        if wants_fresh(request):
+            refresh_vm(vm)
+        return Response(vm_body(vm))
+
+    def create(self, request: Request) -> Response:
+        checked = parse(CreateVmSerializer, request)
+        vm, operation = actions.create_vm(asked=new_vm_of(checked), by=actor_of(request))
+        return accepted(operation, {"vm": vm_body(vm), "vmid": str(vm.vmid)})
+
+    def destroy(self, request: Request, pk: str) -> Response:
+        vm = find_vm(request, pk)
+        operation = actions.delete_vm(vm=vm, by=actor_of(request))
+        return accepted(operation, {"message": f"VM {vm} is being deleted.", "vmid": str(vm.vmid)})
+
+    @action(detail=True, methods=["post"], url_path="actions")
+    def act(self, request: Request, pk: str) -> Response:
+        vm = find_vm(request, pk)
+        checked = parse(ActionSerializer, request)
+        verb = checked["action"]
+        operation = VERBS[verb](vm, checked, actor_of(request))
+        return accepted(operation, {"action": verb, "vmid": str(vm.vmid)})
+
+    @action(detail=False, methods=["get"])
+    def sizes(self, request: Request) -> Response:
+        return SizeViewSet().list(request)
+
+
+VERBS: dict[str, Any] = {
+    "start": lambda vm, asked, by: actions.start_vm(vm=vm, by=by),
+    "stop": lambda vm, asked, by: actions.stop_vm(
+        vm=vm, force=asked.get("force", False), timeout_s=asked.get("timeout", 60), by=by
+    ),
+    "shutdown": lambda vm, asked, by: actions.shutdown_vm(
+        vm=vm, force=asked.get("force", False), timeout_s=asked.get("timeout", 180), by=by
+    ),
+    "reboot": lambda vm, asked, by: actions.reboot_vm(
+        vm=vm, timeout_s=asked.get("timeout", 180), by=by
+    ),
+}
+
+
+class SizeViewSet(ViewSet):
+    """Sizes: named sets of hardware."""
+
+    lookup_value_regex = "[^/]+"
+
+    def list(self, request: Request) -> Response:
+        refuse_unknown_params(request, set())
+        rows, page = page_of(request, Size.objects.all())
+        return listing("sizes", list(SizeSerializer(rows, many=True).data), page)
+
+    def retrieve(self, request: Request, pk: str) -> Response:
+        size = Size.objects.filter(name=pk).first()
+        if size is None:
+            raise NotFound("size_not_found", f"There is no size {pk[:64]!r}.")
+        return Response(SizeSerializer(size).data)
+
+
+def filtered(queryset: QuerySet[VirtualMachine], request: Request) -> QuerySet[VirtualMachine]:
+    """The list's filters; a status that does not exist is an error rather than an empty list."""
+    asked = request.query_params
+    exact = {
+        "node": "node",
+        "cluster": "cluster__name",
+        "template": "template_name",
+        "name": "name",
+        "project": "project__name",
+        "status": "status",
+    }
+    if asked.get("status") and asked["status"] not in STATUSES:
+        raise ValidationError({"status": [f"Give one of {', '.join(sorted(set(STATUSES)))}."]})
+    for name, column in exact.items():
+        if asked.get(name):
+            queryset = queryset.filter(**{column: asked[name]})
+    if asked.get("tag"):
+        queryset = queryset.filter(tags__contains=asked.getlist("tag"))
+    if asked.get("search"):
+        queryset = queryset.filter(name__icontains=asked["search"])
+    return queryset
+
+
+@renders_end_of("create_vm")
+def created(operation: Operation) -> tuple[int, dict[str, Any]]:
+    vm = shown(VirtualMachine.objects.subject_of(operation)).get()
+    return 201, {"vm": vm_body(vm), "vmid": str(vm.vmid)}
+
+
+@renders_end_of("delete_vm")
+def deleted(operation: Operation) -> tuple[int, dict[str, Any]]:
+    vm = shown(VirtualMachine.objects.subject_of(operation)).get()
+    return 200, {"message": f"VM {vm} is deleted.", "vmid": str(vm.vmid), "vm": vm_body(vm)}
+
+
+def acted(operation: Operation) -> tuple[int, dict[str, Any]]:
+    vm = shown(VirtualMachine.objects.subject_of(operation)).get()
+    return 200, {
+        "action": operation.kind.removesuffix("_vm"),
+        "vmid": str(vm.vmid),
+        "vm": vm_body(vm),
+    }
+
+
+for _kind in ("start_vm", "stop_vm", "shutdown_vm", "reboot_vm"):
+    renders_end_of(_kind)(acted)
