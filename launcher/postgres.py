@@ -141,11 +141,9 @@ def _run(command: list[str], log: Path, *, stdin: str = "") -> None:
 
 
 def _answers(binaries: Path, sockets: Path) -> bool:
-    asked = subprocess.run(
-        [str(binaries / "pg_isready"), "-q", "-h", str(sockets), "-p", str(PORT), "-d", NAME],
-        check=False,
-    )
-    return asked.returncode == 0
+    # With a user's name given, libpq does not look ours up, which a container may not have.
+    where = ["-h", str(sockets), "-p", str(PORT), "-U", NAME, "-d", NAME]
+    return subprocess.run([str(binaries / "pg_isready"), "-q", *where], check=False).returncode == 0
 
 
 def _end_leftover(data: Path) -> None:

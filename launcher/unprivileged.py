@@ -1,7 +1,8 @@
-"""Postgres refuses to run as root, rightly. This finds a way to run it as somebody else.
+"""Postgres refuses to run as root, rightly, and as a user without a name, as containers have them.
+This finds a way to run it as somebody else.
 
-First choice is a user namespace in which root is called nobody: files keep their owner, and no
-folder above them (a 0700 /root, say) is closed. Containers often forbid namespaces; there `setpriv`
+First choice is a user namespace in which we are called nobody: files keep their owner, and no
+folder above them (a 0700 /root, say) is closed. Containers often forbid namespaces; there root
 becomes nobody for real, keeps the one capability that opens such folders, and the data folder is
 given to nobody.
 """
@@ -9,6 +10,7 @@ given to nobody.
 from __future__ import annotations
 
 import os
+import pwd
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -37,21 +39,34 @@ class Identity:
 
 
 def find_identity() -> Identity:
-    """Raises LaunchError where root has no way to give up being root."""
-    if os.geteuid() != 0:
-        return Identity(prefix=(), owner=os.geteuid())
+    """Raises LaunchError where there is no way."""
+    us = os.geteuid()
+    if us != 0 and _has_name(us):
+        return Identity(prefix=(), owner=us)
     namespace = ("unshare", "--user", f"--map-user={NOBODY}", f"--map-group={NOBODY}")
-    dropped = (
-        *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
-        *("--inh-caps=+dac_override", "--ambient-caps=+dac_override"),
-    )
-    for prefix, owner in ((namespace, 0), (dropped, NOBODY)):
+    ways: list[tuple[tuple[str, ...], int]] = [(namespace, us)]
+    if us == 0:
+        dropped = (
+            *("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"),
+            *("--inh-caps=+dac_override", "--ambient-caps=+dac_override"),
+        )
+        ways.append((dropped, NOBODY))
+    for prefix, owner in ways:
         if shutil.which(prefix[0]) and _works(prefix):
             return Identity(prefix=prefix, owner=owner)
+    who = "as root" if us == 0 else f"as a user without a name (uid {us})"
     raise LaunchError(
-        "Postgres does not run as root, and neither `unshare` nor `setpriv` can make root "
-        "somebody else here: start Izvor as an ordinary user, or set DATABASE_URL."
+        f"Postgres does not run {who}, and this machine has no `unshare` or `setpriv` that could "
+        "change that: start Izvor as an ordinary user, or set DATABASE_URL."
     )
+
+
+def _has_name(uid: int) -> bool:
+    try:
+        pwd.getpwuid(uid)
+    except KeyError:
+        return False
+    return True
 
 
 def _works(prefix: tuple[str, ...]) -> bool:
