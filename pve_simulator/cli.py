@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import re
 import signal
 import sys
@@ -45,9 +46,13 @@ def build_parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="USER@REALM!NAME=SECRET",
-        help="an API token (may be given several times)",
+        help="an API token (may be given several times); or PVE_SIMULATOR_TOKEN, which ps hides",
     )
-    parser.add_argument("--password", default=DEFAULT_PASSWORD, help="password of root@pam")
+    parser.add_argument(
+        "--password",
+        default=os.environ.get("PVE_SIMULATOR_PASSWORD", DEFAULT_PASSWORD),
+        help="password of root@pam; or PVE_SIMULATOR_PASSWORD",
+    )
     parser.add_argument("--pve-version", default="8.4", choices=VERSIONS)
     parser.add_argument("--cluster-name", default="demo")
     parser.add_argument(
@@ -81,7 +86,7 @@ def read_options(arguments: list[str]) -> tuple[Options, Path | None]:
         speed=given.speed,
         seed=given.seed,
         state_dir=given.state,
-        tokens=_tokens(given.token),
+        tokens=_tokens(given.token or os.environ.get("PVE_SIMULATOR_TOKEN", "").split()),
         password=given.password,
         pve_version=given.pve_version,
         cluster_name=given.cluster_name,
