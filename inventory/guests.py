@@ -127,7 +127,7 @@ def power_in_list(vm: VirtualMachine, guest: GuestUsage) -> str:
 
 
 def add_found(cluster: Cluster, found: list[GuestUsage], began: datetime.datetime) -> None:
-    """VMs that nobody made through us belong to nobody until an operator gives them to a project."""
+    """VMs that nobody made through us belong to nobody until an operator gives them away."""
     new = []
     for guest in found:
         if guest.status == UNKNOWN or guest.lock in {"clone", "create"}:

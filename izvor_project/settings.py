@@ -153,7 +153,7 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_DEFAULT_QUEUE = "turns"
 # Watching has a queue of its own, so that a deploy can give it workers of its own.
-CELERY_TASK_QUEUES = {"turns": {}, "watch": {}}
+CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {"turns": {}, "watch": {}}
 CELERY_TASK_ROUTES = {"operations.poll": {"queue": "watch"}, "inventory.*": {"queue": "watch"}}
 # Workers keep psycopg's pool instead of a connection per Celery task.
 CELERY_DB_REUSE_MAX = 10_000

@@ -331,7 +331,7 @@ class Turn:
 
     def wait(
         self, step: Step[Any], reason: str, check_s: float, *, counts: bool = True
-    ) -> float | None:
+    ) -> Move:
         """Come back later, unless this step's patience is over (waiting in a lane never is)."""
         since = self.seconds_since(self.operation.step_started_at)
         if counts and since > step.patience_s:

@@ -82,7 +82,10 @@ def work(cluster: Cluster) -> Callable[..., Operation]:
 
     def until_ended(operation: Operation | str, *, seconds: float = 30) -> Operation:
         by = {"uuid": operation} if isinstance(operation, str) else {"pk": operation.pk}
-        return run_until(lambda: Operation.objects.get(**by), lambda o: o.is_ended, seconds)
+        ended: Operation = run_until(
+            lambda: Operation.objects.get(**by), lambda o: o.is_ended, seconds
+        )
+        return ended
 
     return until_ended
 
