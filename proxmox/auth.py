@@ -85,10 +85,10 @@ class TokenIdentity:
         self._header = f"PVEAPIToken={token.user}!{token.token_id}={token.secret}"
         self.secrets = frozenset({token.secret})
 
-    def headers(self, method: str, deadline: Deadline) -> dict[str, str]:  # noqa: ARG002
+    def headers(self, method: str, deadline: Deadline) -> dict[str, str]:
         return {"Authorization": self._header}
 
-    def was_refused(self, headers: dict[str, str]) -> bool:  # noqa: ARG002
+    def was_refused(self, headers: dict[str, str]) -> bool:
         return False
 
 

@@ -46,7 +46,7 @@ def _missing(what: str | None = None) -> Maker:
 
 
 def _conflict(reason: str, what: str | None = None) -> Maker:
-    def make(text: str, status: int | None, match: re.Match[str]) -> ProxmoxError:  # noqa: ARG001
+    def make(text: str, status: int | None, match: re.Match[str]) -> ProxmoxError:
         return Conflict(text, status=status, reason=reason, what=what)
 
     return make
@@ -58,7 +58,7 @@ def _forbidden(text: str, status: int | None, match: re.Match[str]) -> ProxmoxEr
 
 
 def _as(error: type[ProxmoxError]) -> Maker:
-    def make(text: str, status: int | None, match: re.Match[str]) -> ProxmoxError:  # noqa: ARG001
+    def make(text: str, status: int | None, match: re.Match[str]) -> ProxmoxError:
         return error(text, status=status)
 
     return make

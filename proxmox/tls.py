@@ -48,7 +48,12 @@ class DeadlineSocket(ssl.SSLSocket):
             self.settimeout(attempt.time_left_s())
 
     def do_handshake(self, block: bool = False) -> None:
-        self._cut_to_deadline()
+        # Still under the connection's timeout: a port that takes connections and stays silent is
+        # as dead as one that takes none.
+        longest_s, attempt = self.gettimeout(), current_attempt()
+        if attempt is not None:
+            left_s = attempt.time_left_s()
+            self.settimeout(left_s if longest_s is None else min(longest_s, left_s))
         super().do_handshake(block)
         if isinstance(self.context, PinnedContext):
             self.context.check_pin(self.getpeercert(binary_form=True))

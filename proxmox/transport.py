@@ -30,6 +30,9 @@ POOL_SIZE = 32
 # that the request crosses with the closing and its outcome is unknown.
 REUSE_WITHIN_S = 4.0
 
+# Whether to try again is decided here, where it is known what was asked and what was sent.
+NO_RETRIES = urllib3.Retry(total=False)
+
 Body = bytes | IO[bytes]
 
 
@@ -105,6 +108,7 @@ class Route:
     def __init__(self, endpoint: Endpoint, context: PinnedContext, connect_timeout_s: float):
         self.endpoint = endpoint
         self.breaker = Breaker()
+        self.last_failure: Failure | None = None
         self._connect_timeout_s = connect_timeout_s
         self.pool = Pool(
             endpoint.host, endpoint.port, maxsize=POOL_SIZE, block=False, ssl_context=context
@@ -118,7 +122,12 @@ class Route:
                 reply = self._send(request, attempt)
             except (HTTPError, OSError, http.client.HTTPException) as error:
                 self._note_failure(attempt, time.monotonic() - started_at)
-                raise Lost(self.endpoint, error, attempt) from error
+                self.last_failure = Failure(
+                    f"{self.endpoint}: {_describe(error, attempt)}",
+                    attempt.has_sent,
+                    is_untrusted(error),
+                )
+                raise Lost(self.last_failure) from error
             self.breaker.worked()
             return reply
 
@@ -129,7 +138,7 @@ class Route:
             request.target,
             body=request.body() if request.body else None,
             headers=dict(request.headers),
-            retries=False,
+            retries=NO_RETRIES,
             redirect=False,
             timeout=urllib3.Timeout(connect=min(self._connect_timeout_s, left_s), read=left_s),
         )
@@ -143,14 +152,21 @@ class Route:
             self.breaker.lost_answer()
 
 
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a try ended; kept without its exception, which would hold on to sockets."""
+
+    sentence: str
+    has_sent: bool
+    is_untrusted: bool
+
+
 class Lost(Exception):
     """A try that brought no answer."""
 
-    def __init__(self, endpoint: Endpoint, error: BaseException, attempt: Attempt) -> None:
-        super().__init__(str(endpoint))
-        self.has_sent = attempt.has_sent
-        self.is_untrusted = is_untrusted(error)
-        self.sentence = f"{endpoint}: {_describe(error, attempt)}"
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.sentence)
+        self.failure = failure
 
 
 def _describe(error: BaseException, attempt: Attempt) -> str:
@@ -200,7 +216,7 @@ class Transport:
         Raises Unreachable (or TimedOut, Untrusted) where the request had no effect or is
         repeatable, OutcomeUnknown where it was sent, is not, and brought no answer.
         """
-        failures: list[Lost] = []
+        failures: dict[Route, Failure] = {}
         proxied: Reply | None = None
         # A second round for questions: a kept connection may have been closed under the first.
         for _round in range(2 if request.is_repeatable else 1):
@@ -212,9 +228,11 @@ class Transport:
                 try:
                     reply = route.send(request, _share(deadline, others, request))
                 except Lost as lost:
-                    failures.append(lost)
-                    if lost.has_sent and not request.is_repeatable:
-                        raise OutcomeUnknown(_lost_sentence(lost)) from lost
+                    failures[route] = lost.failure
+                    if lost.failure.has_sent and not request.is_repeatable:
+                        raise OutcomeUnknown(
+                            f"the request was sent, but no answer came ({lost})"
+                        ) from lost
                     continue
                 if reply.status_code in PROXY_LAYER and request.is_repeatable and others:
                     # This endpoint cannot reach the node; another may.
@@ -233,19 +251,23 @@ class Transport:
             key=lambda route: (not route.breaker.is_closed, route is not self._preferred),
         )
 
-    def _unreachable(self, failures: Sequence[Lost], deadline: Deadline) -> Unreachable:
-        tried = list(dict.fromkeys(failure.sentence for failure in failures))
-        waiting = [
-            f"{route.endpoint}: down, tried again in {route.breaker.retry_in_s:.0f} s"
-            for route in self._routes
-            if not route.breaker.is_closed
-            and not any(text.startswith(f"{route.endpoint}: ") for text in tried)
-        ]
-        known = [*tried, *waiting] or ["the deadline passed before any was tried"]
-        sentence = "no Proxmox endpoint answered: " + "; ".join(known)
-        if any(failure.is_untrusted for failure in failures):
-            return Untrusted(sentence)
-        return (TimedOut if deadline.is_over else Unreachable)(sentence)
+    def _unreachable(self, failures: Mapping[Route, Failure], deadline: Deadline) -> Unreachable:
+        """Says of each endpoint what happened, now or when it was last tried."""
+        known, is_untrusted_somewhere = [], False
+        for route in self._routes:
+            failure = failures.get(route) or route.last_failure
+            if failure is None:
+                continue
+            is_untrusted_somewhere |= failure.is_untrusted
+            again = (
+                "" if route in failures else f", tried again in {route.breaker.retry_in_s:.0f} s"
+            )
+            known.append(failure.sentence + again)
+        sentence = "; ".join(known) or "the deadline passed before any was tried"
+        kind = (
+            Untrusted if is_untrusted_somewhere else TimedOut if deadline.is_over else Unreachable
+        )
+        return kind(f"no Proxmox endpoint answered: {sentence}")
 
 
 def _share(deadline: Deadline, others: int, request: Request) -> Deadline:
@@ -256,7 +278,3 @@ def _share(deadline: Deadline, others: int, request: Request) -> Deadline:
     if not others or not request.is_repeatable:
         return deadline
     return Deadline(deadline.remaining_s / 2)
-
-
-def _lost_sentence(lost: Lost) -> str:
-    return f"the request was sent, but its answer did not come ({lost.sentence})"

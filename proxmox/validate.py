@@ -64,7 +64,7 @@ pool = _shape("a pool ID", r"[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+){0,2}", longest=12
 option = _shape("an option name", r"[A-Za-z][A-Za-z0-9_-]*", longest=64)
 # Quotes and line ends would break out of the upload's header; a leading dot hides the file.
 filename = _shape("a file name", r"[A-Za-z0-9_][A-Za-z0-9_.+@,=~ -]*")
-acl_path = _shape("an ACL path", r"/|(/[A-Za-z0-9_.-]+)+")
+acl_path = _shape("an ACL path", r"/|(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)+")
 task_type = _shape("a task type", r"[a-z0-9_-]+", longest=64)
 timeframe = _one_of("a time frame", "hour", "day", "week", "month", "year")
 consolidation = _one_of("a consolidation", "AVERAGE", "MAX")

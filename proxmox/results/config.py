@@ -42,7 +42,11 @@ class Nic:
         parts = properties(value, "model")
         # The model's name is the key under which the MAC stands: `virtio=BC:24:11:…`.
         model, mac = next(
-            ((name, mac.upper()) for name, mac in parts.items() if _MAC.fullmatch(mac)),
+            (
+                (name, mac.upper())
+                for name, mac in parts.items()
+                if name != "macaddr" and _MAC.fullmatch(mac)
+            ),
             (parts.get("model", "virtio"), None),
         )
         tag = parts.get("tag", "")

@@ -37,7 +37,8 @@ class Authority:
         return context
 
 
-def make_authority(folder: Path) -> Authority:
+def make_authority(folder: Path, *names: str) -> Authority:
+    """`names` are the host names in the certificate, `localhost` where none are given."""
     ca_key, key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Proxmox test CA")])
     ca = (
@@ -47,8 +48,8 @@ def make_authority(folder: Path) -> Authority:
     )
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "pve1")])
     hosts = [
-        x509.DNSName("localhost"),
-        x509.IPAddress(ipaddress.ip_address("127.0.0.1")),
+        *(x509.DNSName(host) for host in names or ["localhost"]),
+        *([] if names else [x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
     ]
     certificate = (
         _certificate(name, ca_name, key)
