@@ -133,7 +133,7 @@ _HINTS: dict[type, dict[str, Any]] = {}
 
 def _hints(kind: type) -> dict[str, Any]:
     if kind not in _HINTS:
-        _HINTS[kind] = get_type_hints(kind, vars(typing))
+        _HINTS[kind] = get_type_hints(kind, None, vars(typing))
     return _HINTS[kind]
 
 
