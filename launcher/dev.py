@@ -156,8 +156,14 @@ def plan_worker(state: StateFolder, env: Mapping[str, str]) -> Child:
     command = [
         *(sys.executable, "-m", "celery", "-A", "izvor_project", "worker", "--beat"),
         *("-s", str(schedule), "--pool", "threads", "--concurrency", "16", "-l", "INFO"),
+        # One worker alone: nobody to greet, which would take a second.
+        *("--without-mingle", "--without-gossip"),
     ]
-    return Child("worker", command, env=env, cwd=ROOT, stop="TERM:0.6,QUIT:0.5")
+    # Celery logs that it is ready, at a level that may be switched off.
+    says_so = env.get("IZVOR_LOG_LEVEL") in (None, "", "INFO", "DEBUG")
+    ready_words = " ready." if says_so else ""
+    stop = "TERM:0.6,QUIT:0.5"
+    return Child("worker", command, env=env, cwd=ROOT, ready_words=ready_words, stop=stop)
 
 
 def plan_web(env: Mapping[str, str], address: Address) -> Child:

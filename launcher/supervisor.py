@@ -143,13 +143,20 @@ class Supervisor:
         if code is not None:
             self._mourn(kept, code)
         elif not kept.is_ready:
-            kept.is_ready = kept.child.ready is None or kept.child.ready()
+            kept.is_ready = self._is_ready(kept.running)
             kept.was_ready |= kept.is_ready
             if kept.is_ready and kept.deaths:
                 say(f"{kept.child.name} runs again.")
             elif not kept.is_ready and now - kept.running.started_at > kept.child.ready_timeout_s:
                 what = f"{kept.child.name} was not ready after {kept.child.ready_timeout_s:.0f} s."
                 raise self._failure(kept.running, what)
+
+    def _is_ready(self, running: Running) -> bool:
+        child = running.child
+        if child.ready_words:
+            said = last_lines(self._log(child), 1000, since=running.log_start)
+            return any(child.ready_words in line for line in said)
+        return child.ready is None or child.ready()
 
     def _mourn(self, kept: _Kept, code: int) -> None:
         assert kept.running is not None

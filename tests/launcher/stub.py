@@ -38,6 +38,10 @@ else:
 CELERY = """
 from note import *
 note("worker")
+if problem := os.environ.get("STUB_WORKER_FAILS"):
+    sys.exit(problem)
+time.sleep(0.2)
+print("celery@stub ready.", flush=True)
 time.sleep(600)
 """
 

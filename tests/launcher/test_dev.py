@@ -205,6 +205,18 @@ def test_a_failing_prepare_ends_all_with_its_words(dev, tree):
     assert not processes_in(tree)
 
 
+def test_a_worker_that_cannot_start_is_said_before_anything_is_called_ready(dev, tree):
+    started = dev(STUB_WORKER_FAILS="No module named 'packaging'")
+    assert started.process.wait(timeout=30) == 1
+    assert "worker cannot be started: it ended 5 times in a row." in started.output
+    assert started.output.endswith("No module named 'packaging'\n")
+    assert READY not in started.output
+
+
+def test_a_worker_with_its_log_turned_down_is_not_waited_for(dev, tree):
+    dev(IZVOR_LOG_LEVEL="ERROR").wait_for(READY)
+
+
 def test_a_file_in_place_of_the_state_folder_is_one_sentence(dev, tree):
     (tree / ".izvor").touch()
     started = dev()
