@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-RECORDING = Path("/work/shared/pve/exchanges.jsonl")
+RECORDING = Path(__file__).parents[1] / "data" / "pve" / "exchanges.jsonl"
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def test_a_upid_is_a_value():
     assert Upid.parse(UPID) == Upid.parse(UPID)
     assert len({Upid.parse(UPID), Upid.parse(UPID)}) == 1
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Upid.parse(UPID).node = "pve2"
+        Upid.parse(UPID).node = "pve2"  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("text", ["", "UPID", UPID + "\n", UPID.replace("6B03FB8B", "6B03"), 7])
@@ -242,7 +242,7 @@ def test_what_has_no_field_is_in_raw_and_cannot_be_changed():
     config = GuestConfig.from_api({"scsihw": "virtio-scsi-pci"})
     assert config.raw["scsihw"] == "virtio-scsi-pci"
     with pytest.raises(TypeError):
-        config.raw["scsihw"] = "x"
+        config.raw["scsihw"] = "x"  # type: ignore[index]
 
 
 # -- the rest --------------------------------------------------------------------------------------

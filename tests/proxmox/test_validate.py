@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import pytest
 
@@ -12,6 +13,12 @@ from tests.proxmox.server import Say, data
 
 UPID = "UPID:pve1:00000174:0005354B:6B03FB8B:qmstart:9000:izvor@pve!api:"
 BENT = ["", ".", "..", "../x", "a/b", "a?b", "a%2fb", "a#b", "a b", "a\n", "ä", "a" * 300, None, 7]
+
+
+def refused(why: str, *calls: Callable[[], object]) -> None:
+    for call in calls:
+        with pytest.raises(ValueError, match=why):
+            call()
 
 
 @pytest.fixture
@@ -24,64 +31,59 @@ def client(serve, connect):
 
 @pytest.mark.parametrize("node", [*BENT, "-pve", "pve-", "pve_1", "pve.1"])
 def test_a_node_is_a_host_name(client, node):
-    for call in (
+    refused(
+        "not a node name",
         lambda: client.node_status(node),
         lambda: client.guest_status(node, 100),
         lambda: client.tasks(node),
         lambda: client.migrate("pve1", 100, node),
         lambda: client.create_guest(node, 100),
-    ):
-        with pytest.raises(ValueError, match="not a node name"):
-            call()
+    )
 
 
 @pytest.mark.parametrize(
     "vmid", [0, 99, -100, 1_000_000_000, "100", "100/../101", 100.0, True, None]
 )
 def test_a_vmid_is_a_whole_number_in_range(client, vmid):
-    for call in (
+    refused(
+        "not a VMID",
         lambda: client.guest_config("pve1", vmid),
         lambda: client.vmid_is_free(vmid),
         lambda: client.delete_guest("pve1", vmid),
         lambda: client.clone_guest("pve1", 100, newid=vmid),
         lambda: client.create_guest("pve1", vmid),
-    ):
-        with pytest.raises(ValueError, match="not a VMID"):
-            call()
+    )
 
 
 @pytest.mark.parametrize("storage", [*BENT, "1store", "s"])
 def test_a_storage_is_an_id(client, storage):
-    for call in (
+    refused(
+        "not a storage ID",
         lambda: client.storage_content("pve1", storage),
         lambda: client.move_disk("pve1", 100, "scsi0", storage),
-    ):
-        with pytest.raises(ValueError, match="not a storage ID"):
-            call()
+    )
 
 
 @pytest.mark.parametrize("name", [*BENT, "1st", "a" * 41, "x"])
 def test_a_snapshot_has_a_name(client, name):
-    for call in (
+    refused(
+        "not a snapshot name",
         lambda: client.take_snapshot("pve1", 100, name),
         lambda: client.rollback_snapshot("pve1", 100, name),
         lambda: client.delete_snapshot("pve1", 100, name),
-    ):
-        with pytest.raises(ValueError, match="not a snapshot name"):
-            call()
+    )
 
 
 @pytest.mark.parametrize(
     "upid", ["", "UPID:nonsense", UPID[:-1], UPID + "/../x", "../" + UPID, None]
 )
 def test_a_task_has_a_upid(client, upid):
-    for call in (
+    refused(
+        "not the name of a Proxmox task",
         lambda: client.task_status(upid),
         lambda: client.task_log(upid),
         lambda: client.abort_task(upid),
-    ):
-        with pytest.raises(ValueError, match="not the name of a Proxmox task"):
-            call()
+    )
 
 
 @pytest.mark.parametrize(
@@ -167,7 +169,8 @@ def test_a_value_is_text_or_number_and_is_not_repeated(client, value):
 
 
 def test_what_is_none_of_a_list_is_refused(client):
-    for call in (
+    refused(
+        r"not a|at least 1|not negative",
         lambda: client.guest_feature("pve1", 100, "fly"),
         lambda: client.rrddata("pve1", 100, "decade"),
         lambda: client.tasks("pve1", source="everything"),
@@ -183,9 +186,7 @@ def test_what_is_none_of_a_list_is_refused(client):
         lambda: client.migrate("pve1", 100, "pve2", targetstorage="a;b"),
         lambda: client.storage_content("pve1", "local", content="iso&x=1"),
         lambda: client.shutdown("pve1", 100, shutdown_timeout_s=-1),
-    ):
-        with pytest.raises(ValueError, match=r"not a|at least 1|not negative"):
-            call()
+    )
 
 
 # -- what does leave -------------------------------------------------------------------------------
