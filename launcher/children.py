@@ -21,8 +21,8 @@ GUARD = Path(__file__).with_name("guard.py")
 class Child:
     """One program the launcher keeps alive.
 
-    `ready` answers True once the child does its work; `ready_words` are what its log says then. With
-    neither it counts as ready as soon as it runs.
+    `ready` answers True once the child does its work; `ready_words` are what its log says then.
+    With neither it counts as ready as soon as it runs.
     `before_start` runs before each start, the restarts too, and may raise LaunchError.
     `stop` is the guard's list of signals and patience in seconds, see guard.py.
     """
