@@ -14,7 +14,7 @@ from launcher.children import Child
 from launcher.console import say, stage
 from launcher.errors import LaunchError, StopRequested
 from launcher.ports import is_free, read_port, remembered_port
-from launcher.probes import http_answers, https_answers
+from launcher.probes import http_answers, tls_answers
 from launcher.services import ROOT, plan_services
 from launcher.state import StateFolder, open_state
 from launcher.supervisor import Supervisor
@@ -134,7 +134,7 @@ def plan_simulator(state: StateFolder, environ: Mapping[str, str]) -> tuple[Chil
             "PYTHONUNBUFFERED": "1",
         },
         cwd=ROOT,
-        ready=lambda: https_answers(SIMULATOR_HOST, port, "/api2/json/version", ca_file=ca_file),
+        ready=lambda: tls_answers(SIMULATOR_HOST, port, ca_file=ca_file),
     )
     return child, {
         "PROXMOX_URL": f"https://{SIMULATOR_HOST}:{port}",
