@@ -50,6 +50,7 @@ def configure(log_format: str, level: str) -> None:
         "requests",
         "celery.beat",
         "celery.worker.strategy",
+        "celery.worker.request",
         "celery.app.trace",
         "psycopg.pool",
         "asyncio",

@@ -159,7 +159,7 @@ class _Answer:
 
     async def take(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = dict(message["headers"])
+            headers = {name.lower(): value for name, value in message["headers"]}
             if _AWAIT in headers:
                 self.operation = uuid.UUID(headers[_AWAIT].decode())
                 self._start = message
@@ -186,7 +186,8 @@ class _Answer:
 
     def _request_id(self) -> str:
         assert self._start is not None
-        return next((v.decode() for k, v in self._start["headers"] if k == b"x-request-id"), "")
+        headers = {name.lower(): value for name, value in self._start["headers"]}
+        return bytes(headers.get(b"x-request-id", b"")).decode()
 
     async def _finish(
         self,

@@ -302,7 +302,7 @@ class Turn:
                 trouble_since=None,
                 waiting_for="",
                 notes=self.job.notes,
-                steps=self.operation.steps if is_skipped else self.history(step, ended=True),
+                steps=self.operation.steps if is_skipped else self.history(step, ended_at=now),
                 step_started_at=now,
                 progress=self.operation.progress
                 if undoing
@@ -317,16 +317,18 @@ class Turn:
             self.lease, CANCELED if self.operation.error_code == "canceled" else FAILED
         )
 
-    def history(self, step: Step[Any], *, upid: str = "", ended: bool = False) -> list[Any]:
+    def history(
+        self, step: Step[Any], *, upid: str = "", ended_at: datetime.datetime | None = None
+    ) -> list[Any]:
         """The steps taken, as the API shows them, with this one brought up to date."""
         steps = [dict(entry) for entry in self.operation.steps]
         if not steps or steps[-1]["name"] != step.name:
             started = self.operation.step_started_at or self.lease.now()
             steps.append({"name": step.name, "started_at": started.isoformat(), "upids": []})
         if upid and upid not in steps[-1]["upids"]:
-            steps[-1]["upids"].append(upid)
-        if ended:
-            steps[-1]["ended_at"] = self.lease.now().isoformat()
+            steps[-1]["upids"] = [*steps[-1]["upids"], upid]
+        if ended_at:
+            steps[-1]["ended_at"] = ended_at.isoformat()
         return steps
 
     def wait(

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.conf import settings
 from rest_framework.test import APIClient
 
@@ -37,6 +39,12 @@ def sim() -> Iterator[SimulatorThread]:
 
 @pytest.fixture
 def project(db: None) -> Project:
+    """The default project; and the sizes, which a test with real transactions finds emptied."""
+    for migration in (
+        "accounts.migrations.0002_seed_default_project",
+        "vms.migrations.0002_seed_sizes",
+    ):
+        import_module(migration).seed(apps, None)
     return Project.objects.get(name="default")
 
 

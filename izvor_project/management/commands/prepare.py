@@ -7,10 +7,11 @@ from django.contrib.auth import get_user_model
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 
-from clusters.connect import forget_clients
+from clusters.connect import connect, forget_clients
 from clusters.environment import register_from_environment
 from clusters.models import Cluster
 from inventory.cycle import look_at
+from inventory.details import read_templates
 
 
 class Command(BaseCommand):
@@ -27,6 +28,8 @@ class Command(BaseCommand):
                 self.stdout.write("No PROXMOX_URL: add a cluster in the admin.")
             return
         look_at(cluster, with_details=False)
+        if cluster.is_online:
+            read_templates(cluster, connect(cluster))
         cluster.refresh_from_db()
         said = f"Cluster {cluster} at {', '.join(cluster.endpoints)} is {cluster.state}"
         self.stdout.write(f"{said}: {cluster.error}" if cluster.error else f"{said}.")
