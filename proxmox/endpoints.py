@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -60,8 +61,15 @@ class Breaker:
 
     LOST_ANSWERS = 3
 
-    def __init__(self, *, first_s: float = 5.0, longest_s: float = 40.0) -> None:
+    def __init__(
+        self,
+        *,
+        first_s: float = 2.0,
+        longest_s: float = 15.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._lock = threading.Lock()
+        self._clock = clock
         self._first_s, self._longest_s = first_s, longest_s
         self._open_for_s = 0.0
         self._retry_at = 0.0
@@ -73,7 +81,7 @@ class Breaker:
         with self._lock:
             if not self._open_for_s:
                 return True
-            now = time.monotonic()
+            now = self._clock()
             if now < self._retry_at:
                 return False
             # Should the probe never come back, the next one may go when this time is up.
@@ -88,7 +96,7 @@ class Breaker:
     @property
     def retry_in_s(self) -> float:
         """Seconds until the next try is let through."""
-        return max(0.0, self._retry_at - time.monotonic()) if self._open_for_s else 0.0
+        return max(0.0, self._retry_at - self._clock()) if self._open_for_s else 0.0
 
     def worked(self) -> None:
         """It answered, whatever the answer says."""
@@ -115,4 +123,4 @@ class Breaker:
             return
         self._is_probing = False
         self._open_for_s = min(self._open_for_s * 2 or self._first_s, self._longest_s)
-        self._retry_at = time.monotonic() + self._open_for_s
+        self._retry_at = self._clock() + self._open_for_s

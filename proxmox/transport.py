@@ -7,6 +7,7 @@ changes something may go to another endpoint only while it is certain that nothi
 from __future__ import annotations
 
 import http.client
+import re
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -114,12 +115,12 @@ class Route:
             endpoint.host, endpoint.port, maxsize=POOL_SIZE, block=False, ssl_context=context
         )
 
-    def send(self, request: Request, deadline: Deadline) -> Reply:
-        """One try. Raises Lost."""
+    def send(self, request: Request, deadline: Deadline, *, others: int) -> Reply:
+        """One try; `others` are endpoints left to try after it. Raises Lost."""
         with attempting(deadline) as attempt:
             started_at = time.monotonic()
             try:
-                reply = self._send(request, attempt)
+                reply = self._send(request, attempt, others)
             except (HTTPError, OSError, http.client.HTTPException) as error:
                 self._note_failure(attempt, time.monotonic() - started_at)
                 self.last_failure = Failure(
@@ -131,8 +132,10 @@ class Route:
             self.breaker.worked()
             return reply
 
-    def _send(self, request: Request, attempt: Attempt) -> Reply:
+    def _send(self, request: Request, attempt: Attempt, others: int) -> Reply:
         left_s = attempt.time_left_s()
+        # A port that swallows packets must not use up a short call, while others could take it.
+        connect_s = min(self._connect_timeout_s, left_s / (others + 1))
         response = self.pool.urlopen(
             request.method,
             request.target,
@@ -140,7 +143,7 @@ class Route:
             headers=dict(request.headers),
             retries=NO_RETRIES,
             redirect=False,
-            timeout=urllib3.Timeout(connect=min(self._connect_timeout_s, left_s), read=left_s),
+            timeout=urllib3.Timeout(connect=connect_s, read=left_s),
         )
         return Reply(response.status, response.reason or "", response.data, self.endpoint)
 
@@ -169,6 +172,10 @@ class Lost(Exception):
         self.failure = failure
 
 
+# How OpenSSL frames what it has to say.
+_OPENSSL = re.compile(r"^\[SSL[^\]]*\] | \(_ssl\.c:\d+\)$")
+
+
 def _describe(error: BaseException, attempt: Attempt) -> str:
     """One short clause. Never the error's own text unless it is the system's or TLS's: urllib3
     writes paths and addresses of Python objects into its own."""
@@ -178,7 +185,8 @@ def _describe(error: BaseException, attempt: Attempt) -> str:
         if isinstance(cause, TimeoutError):
             return "no connection in time"
         if isinstance(cause, OSError) and (cause.strerror or cause.args):
-            return str(cause.strerror or cause.args[0]).lower()
+            text = _OPENSSL.sub("", str(cause.strerror or cause.args[0]))
+            return text[:1].lower() + text[1:]
     return "the connection was closed without a complete answer"
 
 
@@ -226,7 +234,7 @@ class Transport:
                     continue
                 others = len(routes) - position - 1
                 try:
-                    reply = route.send(request, _share(deadline, others, request))
+                    reply = route.send(request, _share(deadline, others, request), others=others)
                 except Lost as lost:
                     failures[route] = lost.failure
                     if lost.failure.has_sent and not request.is_repeatable:
@@ -255,7 +263,9 @@ class Transport:
         """Says of each endpoint what happened, now or when it was last tried."""
         known, is_untrusted_somewhere = [], False
         for route in self._routes:
-            failure = failures.get(route) or route.last_failure
+            failure = failures.get(route)
+            if failure is None and not route.breaker.is_closed:
+                failure = route.last_failure
             if failure is None:
                 continue
             is_untrusted_somewhere |= failure.is_untrusted
