@@ -21,6 +21,7 @@ from proxmox import (
     Untrusted,
 )
 from proxmox.endpoints import Breaker, Endpoint
+from proxmox.names import Found, resolve
 from tests.proxmox.conftest import make_authority
 from tests.proxmox.server import (
     Answer,
@@ -413,6 +414,18 @@ def test_an_unknown_name_is_unreachable(connect):
 def test_a_name_is_resolved(serve, connect):
     server = serve(answers(VERSION))
     assert connect(f"https://localhost:{server.port}").version().release == "8.4"
+
+
+def test_name_servers_that_do_not_answer_are_given_up():
+    answered = threading.Event()
+
+    def look_up(host: str, port: int) -> list[Found]:
+        answered.wait(10)
+        return []
+
+    with pytest.raises(TimeoutError, match="pve1 was not resolved in time"):
+        resolve("pve1", 8006, 0.1, look_up=look_up)
+    answered.set()
 
 
 def test_a_cluster_has_an_endpoint(connect):
