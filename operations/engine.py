@@ -331,9 +331,7 @@ class Turn:
             steps[-1]["ended_at"] = ended_at.isoformat()
         return steps
 
-    def wait(
-        self, step: Step[Any], reason: str, check_s: float, *, counts: bool = True
-    ) -> Move:
+    def wait(self, step: Step[Any], reason: str, check_s: float, *, counts: bool = True) -> Move:
         """Come back later, unless this step's patience is over (waiting in a lane never is)."""
         since = self.seconds_since(self.operation.step_started_at)
         if counts and since > step.patience_s:

@@ -1,0 +1,59 @@
+"""Templates: everything follows Proxmox but whether customers see one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+
+from accounts.admin_site import gib
+from templates_app.models import Template
+
+
+@admin.register(Template)
+class TemplateAdmin(ModelAdmin):  # type: ignore[misc]
+    list_display = [
+        "name",
+        "vmid",
+        "cluster",
+        "node",
+        "os_type",
+        "disk",
+        "has_cloud_init",
+        "is_published",
+        "missing_since",
+    ]
+    list_editable = ["is_published"]
+    list_filter = ["cluster", "is_published", "os_type"]
+    search_fields = ["name", "vmid"]
+    list_select_related = ["cluster"]
+    readonly_fields = [
+        "cluster",
+        "vmid",
+        "node",
+        "name",
+        "description",
+        "os_type",
+        "disk",
+        "cores",
+        "memory_mib",
+        "storages",
+        "is_on_shared_storage",
+        "has_cloud_init",
+        "created_at",
+        "synced_at",
+        "missing_since",
+    ]
+    fields = ["is_published", *readonly_fields]
+
+    @admin.display(description="disk")
+    def disk(self, template: Template) -> str:
+        return gib(template.disk_bytes)
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
