@@ -179,6 +179,10 @@ async def _clone_drive(
     if drive.is_cloudinit:
         options["size"] = drives.format_size(volumes.CLOUDINIT_BYTES)
         return Drive(drive.key, copy.volid, options)
+    is_mirrored = plan.source.is_running and order.snapname is None
+    mirror = f"drive-{drive.key}"
+    if is_mirrored:
+        job.say(f"drive mirror is starting for {mirror}")
     await volumes.copy_into(
         sim,
         job,
@@ -188,9 +192,21 @@ async def _clone_drive(
         target_storage=target_storage,
         node=order.node,
         bwlimit_kib=order.bwlimit_kib,
+        prefix=f"{mirror}: " if is_mirrored else "",
     )
+    if is_mirrored:
+        _finish_mirror(job, mirror)
     options["size"] = drives.format_size(copy.size)
     return Drive(drive.key, copy.volid, options)
+
+
+def _finish_mirror(job: Job, mirror: str) -> None:
+    """What a copy of a running guest's disk says at its end."""
+    job.say("all 'mirror' jobs are ready")
+    job.say("freeze filesystem")
+    job.say(f"{mirror}: Cancelling block job")
+    job.say(f"{mirror}: Done.")
+    job.say("unfreeze filesystem")
 
 
 async def _allocate_copy(

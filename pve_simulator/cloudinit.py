@@ -18,7 +18,7 @@ def pending(guest: Guest) -> list[dict[str, Any]]:
     shown = vmconfig.masked(guest.config)
     rows: list[dict[str, Any]] = []
     for key in sorted(shown):
-        if key in _PENDING_KEYS or key.startswith("ipconfig"):
+        if key in _PENDING_KEYS:
             row: dict[str, Any] = {"key": key, "value": shown[key]}
             seen = guest.cloudinit_seen.get(key)
             if guest.cloudinit_seen and seen != guest.config[key]:

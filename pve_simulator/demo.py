@@ -188,6 +188,7 @@ def recorded_node(_options: Options, _rng: random.Random) -> World:
     now = time.time()
     world = World("", is_clustered=False)
     node = Node("pve1", "10.99.0.1", 0, now - 3334, cpus=2, memory=25276514304)
+    node.nic = "eth0"
     node.root_size, node.root_used = 270553174016, 34158395392
     vmbr0 = _bridge("vmbr0", "10.99.0.1", 4) | {"bridge_ports": "", "comments": "test bridge\n"}
     node.bridges = [vmbr0, _bridge("vmbr1", "", 5)]

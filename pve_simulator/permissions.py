@@ -35,8 +35,12 @@ def _evaluate(sim: Simulator, identity: Identity, rule: list[Any], params: dict[
         path = _filled(rule[1], params)
         sim.access.require(identity, path, *rule[2], any_of=bool(options.get("any")))
     elif kind == "userid-param":
-        if identity.userid != params.get("userid"):
-            raise forbidden()
+        if rule[1] == "self":
+            if identity.userid != params.get("userid"):
+                raise forbidden()
+        else:
+            realm = str(params.get("userid", "")).rsplit("@", 1)[-1]
+            sim.access.require(identity, f"/access/realm/{realm}", rule[1])
     elif kind == "userid-group":
         sim.access.require(identity, "/access/groups", *rule[1], any_of=True)
     elif kind == "perm-modify":

@@ -69,6 +69,8 @@ def route(method: str, path: str) -> Callable[[Handler], Handler]:
 
 def find(method: str, segments: list[str]) -> Found | None:
     """The schema key, the handler and the path's parameters; literal segments win."""
+    if len(segments) > 6 and segments[2] == "storage" and segments[4] == "content":
+        segments = [*segments[:5], "/".join(segments[5:])]
     for pattern, handler, key in _LITERALS.get((method, len(segments)), []):
         values: dict[str, str] = {}
         for expected, given in zip(pattern, segments, strict=True):

@@ -65,7 +65,7 @@ def check_parameters(method_and_path: str, given: dict[str, Any]) -> dict[str, A
         if facts is None:
             errors[name] = UNKNOWN
         elif value is not None:
-            text = _problem(facts, value)
+            text = _problem(name, facts, value)
             if text is not None:
                 errors[name] = text
             else:
@@ -102,7 +102,7 @@ def _highest_index(prefix: str) -> int:
     )
 
 
-def _problem(facts: Facts, value: Any) -> str | None:
+def _problem(name: str, facts: Facts, value: Any) -> str | None:
     kind = facts["t"]
     if kind == "a":
         return None
@@ -113,16 +113,16 @@ def _problem(facts: Facts, value: Any) -> str | None:
         return _mistyped("integer", text)
     if kind == "n" and not re.fullmatch(r"-?\d+(\.\d+)?", text):
         return _mistyped("number", text)
-    return _format_problem(facts, text) or _bounds_problem(facts, text)
+    return _format_problem(name, facts, text) or _bounds_problem(facts, text)
 
 
 def _mistyped(kind: str, text: str) -> str:
     return f"type check ('{kind}') failed - got '{text}'"
 
 
-def _format_problem(facts: Facts, text: str) -> str | None:
+def _format_problem(name: str, facts: Facts, text: str) -> str | None:
     if "sub" in facts:
-        problems = check_property_string(facts["sub"], text)
+        problems = check_property_string(facts["sub"], text, label=name)
         if problems:
             lines = "".join(f"{problem}\n" for problem in problems)
             return f"invalid format - format error\n{lines}"
@@ -147,7 +147,7 @@ def _bounds_problem(facts: Facts, text: str) -> str | None:
             return f"value must have a minimum value of {facts['min']}"
         if "max" in facts and float(text) > facts["max"]:
             return f"value must have a maximum value of {facts['max']}"
-    if "enum" in facts and text not in facts["enum"]:
+    if facts.get("enum") and text not in facts["enum"]:
         choices = ", ".join(facts["enum"])
         return f"value '{text}' does not have a value in the enumeration '{choices}'"
     return None
@@ -157,11 +157,10 @@ def _pattern(perl: str) -> str:
     return perl.replace("(?^:", "(?:").replace("(?^i:", "(?i:")
 
 
-def check_property_string(name: str, text: str) -> list[str]:
+def check_property_string(name: str, text: str, *, label: str) -> list[str]:
     """What is wrong with a `key=value,…` string of a named sub-format."""
     known: Facts = table()["subformats"][name]
     fields, problems = _split_properties(known, text)
-    label = re.sub(r"\d+$", "", name)
     for key, value in fields:
         facts = known.get(key)
         if facts is None:
@@ -169,7 +168,7 @@ def check_property_string(name: str, text: str) -> list[str]:
             continue
         while "alias" in facts:
             facts = known[facts["alias"]]
-        problem = _problem(facts, value)
+        problem = _problem(key, facts, value)
         if problem is not None:
             problems.append(f"{key}: {problem}")
     present = {_canonical(known, key) for key, _ in fields}

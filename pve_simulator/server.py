@@ -7,16 +7,18 @@ import ssl
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
-from aiohttp import web
+from aiohttp import BodyPartReader, web
 
 from . import fault_api, permissions, routing, schema
 from .access import Identity
 from .errors import PveError, unauthorized
+from .images import Receiver
 from .routing import Call, WithTotal
 from .simulator import LoggedCall, Simulator
 
 MAX_BODY_BYTES = 512 * 1024
 MAX_UPLOAD_BYTES = 4 * 1024**3
+UPLOAD_PIECE_BYTES = 256 * 1024
 REFUSAL_DELAY_S = 3.0
 SHUTDOWN_S = 0.2
 FORMATS = ("json", "extjs")
@@ -91,11 +93,9 @@ class Server:
         if found is None:
             raise PveError(f"Method '{request.method} {path}' not implemented", status=501)
         _, handler, values = found
-        given: dict[str, Any] = dict(values)
-        if not key.endswith("/upload"):
-            body = await _parameters(request)
-            self.sim.log_call(LoggedCall(request.method, path, body))
-            given = {**body, **values}
+        body = await _parameters(request)
+        self.sim.log_call(LoggedCall(request.method, path, body))
+        given: dict[str, Any] = {**body, **values}
         self._refuse_dead_node(values.get("node"))
         params = schema.check_parameters(key, given)
         permissions.check(self.sim, identity, schema.facts_of(key), params)
@@ -177,6 +177,8 @@ async def _parameters(request: web.Request) -> dict[str, Any]:
     given = _fields(request.rel_url.raw_query_string, is_cut=False)
     if not request.body_exists or request.method == "GET":
         return given
+    if request.content_type == "multipart/form-data":
+        return given | await _multipart(request)
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise PveError("for data too large", status=501, has_body=False)
     raw = await request.read()
@@ -188,6 +190,24 @@ async def _parameters(request: web.Request) -> dict[str, Any]:
     else:
         given.update(_fields(text))
     return given
+
+
+async def _multipart(request: web.Request) -> dict[str, Any]:
+    """The form's fields; the file is kept as `request["upload"]`, its name as `filename`."""
+    fields: dict[str, Any] = {}
+    request["upload"] = Receiver().end()
+    async for part in await request.multipart():
+        if not isinstance(part, BodyPartReader) or part.name is None:
+            continue
+        if part.filename is None:
+            fields[part.name] = (await part.read()).decode("utf-8", "replace")
+            continue
+        receiver = Receiver()
+        while piece := await part.read_chunk(UPLOAD_PIECE_BYTES):
+            receiver.feed(piece)
+        request["upload"] = receiver.end()
+        fields["filename"] = part.filename
+    return fields
 
 
 def _json_fields(text: str) -> dict[str, Any]:

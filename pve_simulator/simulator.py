@@ -87,7 +87,6 @@ class Simulator:
         self._background = [loop.create_task(self.cache.refresh_for_ever())]
         if self.persistence:
             self._background.append(loop.create_task(self.persistence.save_for_ever(self)))
-        self.consoles.resume_reboots()
 
     async def close(self) -> None:
         for task in self._background:

@@ -136,7 +136,13 @@ async def rollback(
             power.mark_running(sim, guest)
             guest.os_started_at = 0.0
     if starts and not snapshot.has_ram:
-        sim.consoles.start_later(node, vmid)
+        sim.tasks.start(
+            node=node,
+            kind="qmstart",
+            id=str(vmid),
+            user=job.record.user,
+            worker=lambda start: power.start(sim, start, node, vmid),
+        )
 
 
 def _refuse_rollback(sim: Simulator, guest: Guest, snapshot: Snapshot) -> None:

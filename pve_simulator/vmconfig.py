@@ -6,6 +6,7 @@ strings for everything else.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from dataclasses import dataclass, field
@@ -146,11 +147,20 @@ def normalised(sim: Simulator, key: str, value: Any) -> Any:
         if not net.mac:
             net.mac = sim.new_mac()
         return str(net)
+    if key == "cipassword":
+        return encrypted(sim, str(value))
     if key == "vmgenid" and str(value) == "1":
         return sim.new_uuid()
     if key == "smbios1" and "uuid=" not in str(value):
         return f"uuid={sim.new_uuid()},{value}".rstrip(",")
     return value
+
+
+def encrypted(sim: Simulator, password: str) -> str:
+    """A password in the look of a crypt(3) hash, which is what the config keeps."""
+    salt = f"{sim.random.getrandbits(48):012x}"
+    digest = hashlib.sha256((salt + password).encode()).digest()
+    return f"$5${salt}${base64.b64encode(digest).decode()}"
 
 
 def set_value(guest: Guest, key: str, value: Any) -> None:

@@ -158,13 +158,14 @@ async def copy_into(
     target_storage: Storage,
     node: str,
     bwlimit_kib: int = 0,
+    prefix: str = "",
 ) -> None:
     """Move the source's data with progress in the log, sharing the storages' speed."""
     job.abort_text = "clone failed: copy failed: " + _interrupted(
         source_storage, source, target_storage, target, bwlimit_kib
     )
     total = source.size
-    job.say(f"transferred 0.0 B of {human(total)} (0.00%)")
+    job.say(f"{prefix}transferred 0.0 B of {human(total)} (0.00%)")
     steps = COPY_STEPS if source.data else 1
     with _copying(sim, source_storage, node), _copying(sim, target_storage, node):
         for step in range(1, steps + 1):
@@ -175,8 +176,10 @@ async def copy_into(
             require_space(sim, target_storage, node, source.used // steps)
             target.used = max(target.used, source.used * step // steps)
             done = total * step // steps
-            job.say(f"transferred {human(done)} of {human(total)} ({done * 100 / total:.2f}%)")
-    job.say(f"transferred {human(total)} of {human(total)} (100.00%)")
+            job.say(
+                f"{prefix}transferred {human(done)} of {human(total)} ({done * 100 / total:.2f}%)"
+            )
+    job.say(f"{prefix}transferred {human(total)} of {human(total)} (100.00%)")
     target.data, target.system = source.data, source.system
 
 

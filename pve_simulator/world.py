@@ -31,6 +31,7 @@ class Node:
     is_online: bool = True
     silent_since: float | None = None
     bridges: list[Config] = field(default_factory=list)
+    nic: str = "eno1"
 
 
 @dataclass(slots=True)
@@ -102,6 +103,7 @@ class Guest:
     cloudinit_seen: Config = field(default_factory=dict)
     is_agent_dead: bool = False
     is_deaf: bool = False
+    agent_processes: dict[int, list[Any]] = field(default_factory=dict)
 
     @property
     def lock(self) -> str | None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from typing import Any
 
 from .. import drives, stats
 from ..errors import PveError
 from ..routing import Call, route
+from ..text import words
 from ..world import Guest
 
 PING_TIMEOUT_S = 3.0
@@ -123,3 +125,41 @@ async def os_info(call: Call) -> Any:
             "kernel-version": "#1 SMP PREEMPT_DYNAMIC Debian 6.1.140-1",
         }
     }
+
+
+_COMMANDS = words(
+    "guest-ping guest-info guest-sync guest-get-osinfo guest-get-host-name guest-get-users",
+    "guest-get-timezone guest-get-time guest-get-fsinfo guest-network-get-interfaces guest-exec",
+    "guest-exec-status guest-shutdown guest-fsfreeze-status guest-fsfreeze-freeze",
+    "guest-fsfreeze-thaw guest-fstrim guest-set-user-password",
+)
+
+
+@route("GET", "/nodes/{node}/qemu/{vmid}/agent/info")
+async def info(call: Call) -> Any:
+    await live_guest(call)
+    commands = [{"name": n, "enabled": True, "success-response": True} for n in _COMMANDS]
+    return {"result": {"version": "7.2.22", "supported_commands": commands}}
+
+
+@route("POST", "/nodes/{node}/qemu/{vmid}/agent/exec")
+async def execute(call: Call) -> Any:
+    """Runs nothing: of a shell line it understands `echo WORDS` and `exit N`."""
+    guest = await live_guest(call)
+    command = [str(part) for part in call.params["command"]]
+    line = command[-1] if command[:2] == ["/bin/sh", "-c"] else " ".join(command)
+    output = "".join(f"{text.strip()}\n" for text in re.findall(r"\becho ([^;&|]*)", line))
+    code = re.search(r"\bexit (\d+)", line)
+    pid = 150 + len(guest.agent_processes)
+    guest.agent_processes[pid] = [output, int(code.group(1)) if code else 0]
+    return {"pid": pid}
+
+
+@route("GET", "/nodes/{node}/qemu/{vmid}/agent/exec-status")
+async def execution(call: Call) -> Any:
+    guest = await live_guest(call)
+    found = guest.agent_processes.get(int(call.params["pid"]))
+    if found is None:
+        raise PveError("Agent error: Invalid parameter 'pid'")
+    status = {"exited": 1, "exitcode": found[1], "out-truncated": 0}
+    return status | ({"out-data": found[0]} if found[0] else {})

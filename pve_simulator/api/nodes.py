@@ -73,7 +73,6 @@ async def status(call: Call) -> Any:
             "total": node.memory,
             "used": used,
             "free": node.memory - used,
-            "available": node.memory - used,
         },
         "swap": {"total": 0, "used": 0, "free": 0},
         "ksm": {"shared": 0},
@@ -103,7 +102,7 @@ async def network(call: Call) -> Any:
     node = call.sim.world.node(call.node)
     wanted = call.params.get("type")
     physical = {
-        "iface": "eno1",
+        "iface": node.nic,
         "type": "eth",
         "active": 1,
         "exists": 1,

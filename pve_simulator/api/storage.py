@@ -9,10 +9,12 @@ from ..errors import PveError, bad_parameter
 from ..routing import Call, route
 from ..tasks import Job
 from ..vmconfig import digest_of
-from ..world import Storage, Volume
+from ..world import GIB, Storage, Volume
 
 _AUDIT = ("Datastore.Audit", "Datastore.AllocateSpace")
 DELETE_S = 0.1
+DEFAULT_SIZE = 500 * GIB
+SHARED_TYPES = ("nfs", "cifs", "rbd", "cephfs", "glusterfs", "iscsi", "pbs")
 
 
 def _definition(call: Call, storage: Storage) -> dict[str, Any]:
@@ -210,3 +212,31 @@ async def delete_volume(call: Call) -> Any:
     return call.sim.tasks.start(
         node=call.node, kind="imgdel", id=task_id, user=call.identity.authid, worker=worker
     )
+
+
+@route("POST", "/storage")
+async def create_definition(call: Call) -> Any:
+    name, kind = str(call.params["storage"]), str(call.params["type"])
+    if name in call.sim.world.storages:
+        raise PveError(f"create storage failed: storage ID '{name}' already defined")
+    content = str(call.params.get("content", "images")).split(",")
+    nodes = call.params.get("nodes")
+    call.sim.world.storages[name] = Storage(
+        name,
+        kind,
+        content,
+        DEFAULT_SIZE,
+        path=str(call.params.get("path", "")),
+        shared=bool(call.params.get("shared")) or kind in SHARED_TYPES,
+        nodes=str(nodes).split(",") if nodes else None,
+        is_enabled=not call.params.get("disable"),
+    )
+    return {"storage": name, "type": kind}
+
+
+@route("DELETE", "/storage/{storage}")
+async def delete_definition(call: Call) -> Any:
+    """Forgets the definition; the volumes stay where they are."""
+    storage = call.sim.world.storage(str(call.params["storage"]))
+    del call.sim.world.storages[storage.name]
+    return None
