@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import ipaddress
+import socket
 import ssl
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -125,3 +126,18 @@ def connect(authority: Authority) -> Iterator[Callable[..., Client]]:
     yield make
     for client in clients:
         client.close()
+
+
+@pytest.fixture
+def closed_port() -> Iterator[str]:
+    """An address at which nobody listens: bound, so that nobody else takes it meanwhile."""
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield f"https://127.0.0.1:{sock.getsockname()[1]}"
+
+
+@pytest.fixture
+def silent_port() -> Iterator[str]:
+    """An address that takes connections and never says a word, not even TLS's."""
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        yield f"https://127.0.0.1:{sock.getsockname()[1]}"

@@ -72,6 +72,21 @@ def data(value: object) -> Say:
     return Say({"data": value})
 
 
+VERSION = data({"version": "8.4.21", "release": "8.4", "repoid": "2606ac850d46da29"})
+# A task's name as a change gives it.
+UPID = "UPID:pve1:00000174:0005354B:6B03FB8B:qmstart:9000:izvor@pve!api:"
+
+
+def answers(*behaviours: Behaviour) -> Answer:
+    """One behaviour after the other; the last one from then on."""
+    left = list(behaviours)
+
+    def answer(seen: Seen) -> Behaviour:
+        return left.pop(0) if len(left) > 1 else left[0]
+
+    return answer
+
+
 class Server:
     """Listens on a free port of 127.0.0.1 until `close`. `answer` may be exchanged at any time."""
 
