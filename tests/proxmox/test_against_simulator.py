@@ -194,7 +194,7 @@ def test_two_clones_to_one_number_have_one_winner(client: Client):
     outcomes = {name: outcome(client, answer) for name, answer in answers.items()}
     (winner,) = [name for name, error in outcomes.items() if error is None]
     (loser,) = [name for name, error in outcomes.items() if error is not None]
-    # On a busy machine the loser may not even get the target's lock; it learns more by asking again.
+    # On a busy machine the loser may not even get the target's lock: it asks again.
     while isinstance(error := outcomes[loser], Locked):
         outcomes[loser] = outcome(client, clone(client, loser))
     assert isinstance(error, Conflict)
