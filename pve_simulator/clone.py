@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 from . import drives, vmconfig, volumes
@@ -11,6 +12,10 @@ from .locks import CLONE_LOCK_S
 from .simulator import Simulator
 from .tasks import Job
 from .world import Config, Guest, Storage, Volume
+
+FORK_REAL_S = 0.03
+"""Until the worker has its locks, in real seconds whatever the speed, as a fork takes its time.
+Clones to one new VMID that are asked for meanwhile are all accepted."""
 
 PREPARE_S = 0.1
 PLACEHOLDER = " qmclone temporary file"
@@ -118,6 +123,7 @@ def new_config(sim: Simulator, order: CloneOrder, plan: Plan) -> Config:
 
 async def run(sim: Simulator, job: Job, order: CloneOrder) -> None:
     """The worker of qmclone."""
+    await asyncio.sleep(FORK_REAL_S)
     source = sim.world.guest_in_cluster(order.node, order.vmid)
     shared = not source.is_running
     async with (

@@ -148,6 +148,8 @@ class Server:
         if error.status == 401:
             await self.sim.clock.sleep(REFUSAL_DELAY_S)
         reason = error.text.replace("\n", " ").strip()
+        if isinstance(error, _PlainText):
+            return web.Response(status=error.status, reason=reason, text=f"{error.text}\n")
         if not error.has_body:
             response = web.Response(status=error.status, reason=reason)
             if error.status == 401:

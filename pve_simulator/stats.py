@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import json
 import math
+import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from . import drives
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
 CYCLE_S = 10.0
 SILENT_AFTER_S = 300.0
 BOOT_S = 12.5
+REFRESH_COST_FACTOR = 4
+"""A cycle rests at least this many times as long as it worked, so that big worlds stay quick."""
 Row = dict[str, Any]
 
 
@@ -157,34 +161,59 @@ def storage_is_active(storage: Storage, node: str) -> bool:
     return storage.is_enabled and node not in storage.offline_nodes
 
 
+@dataclass(slots=True)
+class _Report:
+    """What a node last said of a guest: the row, as JSON too (without its closing brace)."""
+
+    row: Row
+    text: str
+
+
 class ResourceCache:
-    """What the statistics daemons reported last."""
+    """What the statistics daemons reported last; they report node by node, once a cycle."""
 
     def __init__(self, sim: Simulator) -> None:
         self._sim = sim
-        self._guests: dict[int, tuple[Row, str]] = {}
+        self._guests: dict[int, _Report] = {}
         self._nodes: dict[str, Row] = {}
+        self._used: dict[tuple[str, str], int] = {}
 
     def refresh(self) -> None:
-        """One cycle: online nodes report; the rest keeps its last row."""
-        sim = self._sim
-        alive = {name for name, node in sim.world.nodes.items() if node.is_online}
-        kept = {
-            vmid: entry
-            for vmid, entry in self._guests.items()
-            if entry[0]["node"] not in alive and vmid in sim.world.guests
-        }
-        for guest in sim.world.guests.values():
-            if guest.node in alive:
-                row = resource_row(sim, guest)
-                kept[guest.vmid] = (row, json.dumps(row, separators=(",", ":"))[:-1])
-        self._guests = kept
-        self._nodes = {node.name: node_row(sim, node) for node in sim.world.nodes.values()}
+        """One cycle of all nodes at once."""
+        for node in list(self._sim.world.nodes):
+            self._refresh_node(node)
 
     async def refresh_for_ever(self) -> None:
         while True:
             await self._sim.clock.sleep(CYCLE_S)
-            self.refresh()
+            began = time.monotonic()
+            for node in list(self._sim.world.nodes):
+                self._refresh_node(node)
+                await asyncio.sleep(0)
+            await asyncio.sleep(REFRESH_COST_FACTOR * (time.monotonic() - began))
+
+    def _refresh_node(self, name: str) -> None:
+        sim = self._sim
+        node = sim.world.nodes[name]
+        self._nodes[name] = node_row(sim, node)
+        if not node.is_online:
+            return
+        for vmid in [v for v in self._guests if v not in sim.world.guests]:
+            del self._guests[vmid]
+        for guest in sim.guests_on(name):
+            row = resource_row(sim, guest)
+            text = json.dumps(row, separators=(",", ":"))[:-1]
+            self._guests[guest.vmid] = _Report(row, text)
+        for storage in sim.world.storages_of(name):
+            key = (storage.name, "" if storage.shared else name)
+            self._used[key] = sim.world.used_bytes(storage, name)
+
+    def used_bytes(self, storage: Storage, node: str) -> int:
+        """As of the last cycle."""
+        key = (storage.name, "" if storage.shared else node)
+        if key not in self._used:
+            self._used[key] = self._sim.world.used_bytes(storage, node)
+        return self._used[key]
 
     def guest_json(self, guest: Guest) -> str:
         """The guest's row as JSON text: stale numbers, current lock and tags."""
@@ -195,38 +224,36 @@ class ResourceCache:
         return f"{text},{json.dumps(extra, separators=(',', ':'))[1:]}"
 
     def _current(self, guest: Guest) -> Row:
+        world = self._sim.world
         extra = {key: guest.config[key] for key in ("lock", "tags") if guest.config.get(key)}
-        pool = next((p.name for p in self._sim.world.pools.values() if guest.vmid in p.vms), None)
-        if pool is not None:
-            extra["pool"] = pool
-        if guest.vmid in self._sim.world.ha:
-            extra["hastate"] = self._sim.world.ha[guest.vmid].state
+        for pool in world.pools.values():
+            if guest.vmid in pool.vms:
+                extra["pool"] = pool.name
+        if guest.vmid in world.ha:
+            extra["hastate"] = world.ha[guest.vmid].state
         return extra
 
     def _stale(self, guest: Guest) -> str:
         if not self._sim.options.is_lagging and self._sim.world.nodes[guest.node].is_online:
             return json.dumps(resource_row(self._sim, guest), separators=(",", ":"))[:-1]
-        entry = self._guests.get(guest.vmid)
-        if entry is None or self._is_silent(guest.node):
+        report = self._guests.get(guest.vmid)
+        if report is None or self._is_silent(guest.node):
             row = {"id": f"qemu/{guest.vmid}", "type": "qemu", "vmid": guest.vmid}
             row |= {"node": guest.node, "status": "unknown"}
             return json.dumps(row, separators=(",", ":"))[:-1]
-        if entry[0]["node"] != guest.node:
-            return json.dumps(entry[0] | {"node": guest.node}, separators=(",", ":"))[:-1]
-        return entry[1]
+        if report.row["node"] != guest.node:
+            return json.dumps(report.row | {"node": guest.node}, separators=(",", ":"))[:-1]
+        return report.text
 
     def _is_silent(self, node_name: str) -> bool:
-        node = self._sim.world.nodes[node_name]
-        since = node.silent_since
+        since = self._sim.world.nodes[node_name].silent_since
         return since is not None and self._sim.clock.elapsed(since) >= SILENT_AFTER_S
 
     def node(self, node: Node) -> Row:
-        if not self._sim.options.is_lagging:
+        """The node's row; that it is offline is known at once."""
+        if not self._sim.options.is_lagging or not node.is_online:
             return node_row(self._sim, node)
-        stale = dict(self._nodes.get(node.name) or node_row(self._sim, node))
-        if not node.is_online:
-            return node_row(self._sim, node)
-        return stale | {"status": "online"}
+        return dict(self._nodes.get(node.name) or node_row(self._sim, node)) | {"status": "online"}
 
 
 def live_details(sim: Simulator, guest: Guest) -> Row:

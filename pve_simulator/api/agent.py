@@ -128,17 +128,31 @@ async def os_info(call: Call) -> Any:
 
 
 _COMMANDS = words(
-    "guest-ping guest-info guest-sync guest-get-osinfo guest-get-host-name guest-get-users",
-    "guest-get-timezone guest-get-time guest-get-fsinfo guest-network-get-interfaces guest-exec",
-    "guest-exec-status guest-shutdown guest-fsfreeze-status guest-fsfreeze-freeze",
-    "guest-fsfreeze-thaw guest-fstrim guest-set-user-password",
+    "exec exec-status file-close file-flush file-open file-read file-seek file-write",
+    "fsfreeze-freeze fsfreeze-freeze-list fsfreeze-status fsfreeze-thaw fstrim get-cpustats",
+    "get-devices get-disks get-diskstats get-fsinfo get-host-name get-memory-block-info",
+    "get-memory-blocks get-osinfo get-time get-timezone get-users get-vcpus info",
+    "network-get-interfaces ping set-memory-blocks set-time set-user-password set-vcpus shutdown",
+    "ssh-add-authorized-keys ssh-get-authorized-keys ssh-remove-authorized-keys suspend-disk",
+    "suspend-hybrid suspend-ram sync sync-delimited",
 )
+_SILENT = ("shutdown", "suspend-disk", "suspend-hybrid", "suspend-ram")
+"""Commands that answer only when they fail."""
+
+_DISABLED = ("get-devices",)
 
 
 @route("GET", "/nodes/{node}/qemu/{vmid}/agent/info")
 async def info(call: Call) -> Any:
     await live_guest(call)
-    commands = [{"name": n, "enabled": True, "success-response": True} for n in _COMMANDS]
+    commands = [
+        {
+            "name": f"guest-{name}",
+            "enabled": name not in _DISABLED,
+            "success-response": name not in _SILENT,
+        }
+        for name in _COMMANDS
+    ]
     return {"result": {"version": "7.2.22", "supported_commands": commands}}
 
 

@@ -87,7 +87,7 @@ def _storages(call: Call) -> list[dict[str, Any]]:
             if node.is_online and stats.storage_is_active(storage, node.name):
                 row["status"] = "available"
                 row["maxdisk"] = storage.size
-                row["disk"] = world.used_bytes(storage, node.name)
+                row["disk"] = call.sim.cache.used_bytes(storage, node.name)
             rows.append(row)
     return rows
 

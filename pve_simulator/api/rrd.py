@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 from .. import drives, stats
@@ -25,20 +26,25 @@ def _wave(moment: int, seed: int) -> float:
 
 @route("GET", "/nodes/{node}/qemu/{vmid}/rrddata")
 async def guest_series(call: Call) -> Any:
-    """Rows from before the guest began to run have only their moment."""
+    """Nothing before the guest was made, its sizes while it was off, everything while it ran."""
     guest = call.sim.world.guest(call.node, call.vmid)
     memory = drives.memory_mib(guest.config) * MIB
     since = guest.booted_at if guest.is_running else call.sim.clock.now()
+    made = re.search(r"ctime=(\d+)", str(guest.config.get("meta", "")))
+    made_at = int(made.group(1)) if made else 0
     rows: list[dict[str, Any]] = []
     for moment in _moments(call):
         row: dict[str, Any] = {"time": moment}
-        if moment >= since:
-            wave = _wave(moment, guest.vmid)
+        if moment >= made_at:
             row |= {
                 "maxcpu": drives.cpu_count(guest.config),
                 "maxmem": memory,
                 "maxdisk": drives.drive_size(drives.boot_disk(guest.config)),
                 "disk": 0,
+            }
+        if moment >= since:
+            wave = _wave(moment, guest.vmid)
+            row |= {
                 "cpu": 0.02 + 0.2 * wave,
                 "mem": memory * (0.3 + 0.2 * wave),
                 "netin": 2000 * wave,

@@ -13,6 +13,9 @@ from pve_simulator.world import GIB, MIB, Guest, Volume
 SWAPPED = (("479-race-create-same-vmid-0", "480-race-create-same-vmid-1"),)
 """Raced calls whose second one won."""
 
+TOGETHER = (("484-race-clone-same-newid-0", "485-race-clone-same-newid-1"),)
+"""Raced calls that were both accepted: they must be under way at the same time."""
+
 WRONG_SECRET = ("012-version-bad-token-secret",)
 
 NOT_SENT = ("045-plain-http",)
@@ -43,13 +46,33 @@ def _running(vmid: int) -> Step:
 def _option_of(vmid: int, key: str) -> Step:
     """Wait until the guest's config has an option."""
     return lambda sim: sim.wait_for(
-        lambda live: key in live.world.guests[vmid].config, what=f"{key} of {vmid}"
+        lambda live: vmid in live.world.guests and key in live.world.guests[vmid].config,
+        what=f"{key} of {vmid}",
     )
 
 
 def _quiet(sim: SimulatorThread) -> None:
     """Wait until no task runs."""
     sim.wait_for(lambda live: not list(live.tasks.running()), timeout_s=30, what="all tasks")
+
+
+def _copying(kind: str) -> Step:
+    """Wait until a task of this type moves data."""
+
+    def is_copying(live: Simulator) -> bool:
+        tasks = [record for record in live.tasks.running() if record.type == kind]
+        return any("transferred" in line for record in tasks for line in record.log)
+
+    return lambda sim: sim.wait_for(is_copying, what=f"{kind} to copy")
+
+
+def _ran_for_an_hour(vmid: int) -> Step:
+    def age(live: Simulator) -> None:
+        guest = live.world.guests[vmid]
+        guest.booted_at -= 3600
+        guest.config["meta"] = "creation-qemu=7.2.22,ctime=1"
+
+    return lambda sim: sim.change(age)
 
 
 def _fresh_resources(sim: SimulatorThread) -> None:
@@ -96,7 +119,16 @@ def _drop_guests(*, besides: tuple[int, ...] = ()) -> Step:
     return lambda sim: sim.change(drop)
 
 
-def _guest(vmid: int, name: str, *, runs: bool = False, agent: bool = False, **extra: str) -> Step:
+def _drop(vmid: int) -> Step:
+    def drop(live: Simulator) -> None:
+        volumes.free_with_guest(live, live.world.guests.pop(vmid))
+
+    return lambda sim: sim.change(drop)
+
+
+def _guest(
+    vmid: int, name: str, *, runs: bool = False, agent: bool = False, **extra: object
+) -> Step:
     """A guest made from the small image, with its agent up if wanted."""
 
     def make(live: Simulator) -> None:
@@ -160,24 +192,33 @@ BEFORE: dict[str, list[Step]] = {
     "201-suspend-todisk": [_start(100)],
     "228-snapshot-create-vmstate": [_start(100)],
     "268-resize-grow": [_quiet, _stop(100)],
+    "300-config-put-memory-huge": [_stop(100)],
     "327-agent-ping-ok": [_agent_of(9000)],
     "345-status-right-after-reboot-task": [_running(9000)],
     "348-snapshot-os-with-agent": [_agent_of(9000)],
     "360-shutdown-os": [_drop_snapshots(9000)],
     "414-during-clone-target-status": [_option_of(110, "ide2")],
     "419-during-clone-cluster-resources": [_fresh_resources],
+    "453-abort-clone-stop-task": [_copying("qmclone")],
     "500-set-lock-as-non-root": [_lock(101, "backup")],
     "521-protection-on": [_lock(101, None)],
+    "537-vm-rrddata": [_ran_for_an_hour(102)],
     "571-status-after-qemu-killed": [_fresh_resources, _stop(140)],
     "575-delete": [_stop(102)],
     "585-delete-twice": [_quiet, _drop_guests(besides=(9000,))],
     "613-status-after-locked-ops": [_guest(200, "src", runs=True, agent=True)],
     "624-agent-ping-paused": [_pause(200)],
     "644-create-big": [_guest(203, "third"), _big_image],
+    "678-create-while-disk-left-behind-content": [_drop(211)],
     "679-cluster-resources-vm-end": [_drop_guests()],
-    "753-source-clone": [_guest(400, "src")],
+    "753-source-clone": [
+        _guest(400, "src"),
+        _guest(9000, "izvor-mini", template=1, tags="template"),
+    ],
     "767-reboot-watch": [_start(400), _agent_of(400)],
     "768-delete-then-same-vmid-delete": [_quiet, _running(400), _fresh_resources, _stop(400)],
+    "770-cluster-tasks-count": [_quiet],
+    "775-download-url-import": [_drop_big_image],
     "771-delete-c1": [_guest(101, "c1")],
     "848-pipe-agent-network": [_agent_of(120)],
 }
