@@ -1,6 +1,5 @@
 """`launcher dev` with real servers, and stand-ins for Izvor and the simulator (see stub.py)."""
 
-import http.client
 import json
 import os
 import re
@@ -13,7 +12,7 @@ import pytest
 
 from launcher.dev import Address, izvor_env
 from launcher.state import open_state
-from tests.launcher.conftest import Started, free_port, processes_in, wait_until
+from tests.launcher.conftest import Started, free_port, get, processes_in, wait_until
 from tests.launcher.stub import make_stub_tree
 
 READY = "Ctrl-C stops everything."
@@ -36,13 +35,6 @@ def dev(launch, tree):
 def given_to(tree: Path, name: str) -> dict:
     """The environment and the argv that this child was started with."""
     return json.loads((tree / f"{name}.env.json").read_text())
-
-
-def get(port: int, path: str) -> tuple[int, str]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    connection.request("GET", path)
-    answer = connection.getresponse()
-    return answer.status, answer.read().decode()
 
 
 def test_it_brings_all_up_and_says_where_it_is_and_how_to_log_in(dev, tree):
