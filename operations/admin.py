@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin, messages
-from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
@@ -131,8 +130,7 @@ class OperationAdmin(ReadOnlyAdmin):
     def cancel(self, request: HttpRequest, object_id: str) -> HttpResponse:
         operation = Operation.objects.get(pk=object_id)
         try:
-            with transaction.atomic():
-                request_cancel(operation, by=operator(request))
+            request_cancel(operation, by=operator(request))
             messages.success(request, f"{operation} is being canceled.")
         except Refusal as refusal:
             messages.error(request, refusal.detail)

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
@@ -78,8 +79,9 @@ def secrets_of(operation: Operation) -> dict[str, Any]:
     return json.loads(crypto.unseal(operation.sealed_params) or "{}")  # type: ignore[no-any-return]
 
 
+@transaction.atomic
 def request_cancel(operation: Operation, *, by: Actor) -> None:
-    """Ask the operation to stop where it can; its next turn does it. In the caller's transaction.
+    """Ask the operation to stop where it can; its next turn does it.
 
     Raises Conflict when it has ended, or is past the point of return.
     """

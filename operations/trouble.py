@@ -56,12 +56,19 @@ def proxmox_error(lease: Lease, step: Step[Job], error: ProxmoxError, job: Job) 
         if isinstance(error, Unauthorized):
             reason = f"{operation.cluster} to accept Izvor's credentials again"
         return retry(lease, error, reason, patience)
-    if isinstance(error, Locked) and operation.attempts < step.max_attempts * 10:
+    # A VM suspended to disk stays so until somebody wakes it; other locks are somebody's work.
+    if isinstance(error, Locked) and error.lock != "suspended":
         return retry(lease, error, "a lock to be released", step.patience_s)
     try:
         verdict = step.on_refused(job, error)
     except StepFailed as failure:
         return ending.fail(lease, failure.code, failure.message)
+    except ProxmoxError as silence:
+        return retry(lease, silence, f"{operation.cluster} to answer", step.patience_s)
+    tries_left = operation.attempts < step.max_attempts
+    if isinstance(error, OutcomeUnknown) and tries_left and not step.is_at_most_once:
+        # Its task was cut off in Proxmox: what it did is looked at before anything is asked again.
+        verdict = verdict or Wait("the state that an interrupted task left")
     if isinstance(verdict, Done | Act):
         return retry(lease, error, "the cluster as it is now", step.patience_s, at_once=True)
     if isinstance(verdict, Wait):

@@ -7,7 +7,6 @@ import uuid
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -75,8 +74,7 @@ class TaskViewSet(ViewSet):
     def cancel(self, request: Request, pk: str) -> Response:
         """Stop it and undo what it made; 409 where that is impossible."""
         operation = self._find(request, pk)
-        with transaction.atomic():
-            request_cancel(operation, by=actor_of(request))
+        request_cancel(operation, by=actor_of(request))
         operation.refresh_from_db()
         return accepted(operation, {"message": f"Task {operation.uuid} is being canceled."})
 

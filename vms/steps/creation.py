@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
-from proxmox import Conflict, NotFound, ProxmoxError, Upid
+from proxmox import Conflict, NotFound, OutcomeUnknown, ProxmoxError, Upid
 from proxmox.results import GuestConfig
 from vms import observe
 from vms.job import READ_S, VmJob
@@ -55,7 +55,10 @@ class Clone(Step[VmJob]):
         return [tuple(lane) for lane in job.params["lanes"]]
 
     def on_refused(self, job: VmJob, error: ProxmoxError) -> Verdict | None:
-        if isinstance(error, Conflict) and error.reason == "exists":
+        if isinstance(error, OutcomeUnknown):
+            self._refuse_stuck_lock(job)
+            return Act(f"VM {job.vm.vmid} does not exist")
+        if isinstance(error, Conflict) and (error.reason, error.what) == ("exists", "guest"):
             # Somebody's VM has the number. It is the winner's: look whose, never clean it up.
             return Act(f"VM {job.vm.vmid} does not exist")
         if isinstance(error, NotFound) and error.what == "guest":
@@ -68,6 +71,19 @@ class Clone(Step[VmJob]):
 
     def record(self, job: VmJob) -> None:
         observe.save(job.vm, observe.config_values(job.vm, job.config()))
+
+    def _refuse_stuck_lock(self, job: VmJob) -> None:
+        """The clone's worker died: what it locked stays locked until root@pam unlocks it."""
+        config = self._find(job)
+        if config is None or config.lock is None:
+            return
+        job.notes["stuck"] = True
+        raise StepFailed(
+            "stuck_lock",
+            f"Proxmox's clone of VM {job.vm.vmid} died and left the lock {config.lock!r}, which no "
+            f"token can clear. As root on {job.params['template_node']}: qm unlock {job.vm.vmid}; "
+            f"then delete the VM here.",
+        )
 
     def _find(self, job: VmJob) -> GuestConfig | None:
         """The configuration under our number; a clone to another node appears on its source's."""
@@ -202,6 +218,8 @@ class Discard(Step[VmJob]):
         config = self._ours(job)
         if config is None:
             return Done()
+        if config.lock and job.notes.get("stuck"):
+            raise StepFailed("stuck_lock", f"VM {job.vm.vmid} is locked ({config.lock}).")
         if config.lock:
             return Wait(f"VM {job.vm.vmid} to be unlocked ({config.lock})")
         return Act(f"VM {job.vm.vmid} is still there")
