@@ -162,7 +162,7 @@ def plan_worker(state: StateFolder, env: Mapping[str, str]) -> Child:
     # Celery logs that it is ready, at a level that may be switched off.
     says_so = env.get("IZVOR_LOG_LEVEL") in (None, "", "INFO", "DEBUG")
     ready_words = " ready." if says_so else ""
-    stop = "TERM:0.6,QUIT:0.5"
+    stop = "TERM:0.5,QUIT:0.4"
     return Child("worker", command, env=env, cwd=ROOT, ready_words=ready_words, stop=stop)
 
 
