@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import random
 import tempfile
+import traceback
 from collections import Counter
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,12 @@ class LoggedCall:
     method: str
     path: str
     params: dict[str, Any]
+
+
+def _report_failure(task: asyncio.Task[None]) -> None:
+    """A background task never ends by itself: say why it did."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        traceback.print_exception(error)
 
 
 class Simulator:
@@ -83,10 +91,14 @@ class Simulator:
 
     async def start(self) -> None:
         self.cache.refresh()
-        loop = asyncio.get_running_loop()
-        self._background = [loop.create_task(self.cache.refresh_for_ever())]
+        self._run_in_background(self.cache.refresh_for_ever())
         if self.persistence:
-            self._background.append(loop.create_task(self.persistence.save_for_ever(self)))
+            self._run_in_background(self.persistence.save_for_ever(self))
+
+    def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(_report_failure)
+        self._background.append(task)
 
     async def close(self) -> None:
         for task in self._background:

@@ -7,6 +7,7 @@ Usage numbers are made up but steady: they depend on the VMID and the moment onl
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import time

@@ -9,7 +9,7 @@ from .. import stats
 from ..errors import bad_parameter
 from ..routing import Call, route
 from ..world import HaResource
-from .tasks import cluster_row
+from .tasks import cluster_row, is_own
 
 CLUSTER_TASKS = 25
 
@@ -141,7 +141,7 @@ async def tasks(call: Call) -> Any:
     rows = [
         cluster_row(record)
         for record in reversed(call.sim.world.tasks.values())
-        if sees_all or record.user.split("!")[0] == call.identity.userid
+        if sees_all or is_own(record, call.identity.authid)
     ]
     running = [row for row in rows if "endtime" not in row]
     finished = [row for row in rows if "endtime" in row]

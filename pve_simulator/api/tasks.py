@@ -18,6 +18,11 @@ def identity_fields(record: TaskRecord) -> dict[str, Any]:
     return {"user": userid, "tokenid": token} if token else {"user": userid}
 
 
+def is_own(record: TaskRecord, authid: str) -> bool:
+    """A token sees its own tasks, a user also those of its tokens."""
+    return authid in (record.user, record.user.split("!", 1)[0])
+
+
 def cluster_row(record: TaskRecord) -> dict[str, Any]:
     row: dict[str, Any] = {
         "upid": record.upid,
@@ -74,7 +79,7 @@ async def node_tasks(call: Call) -> Any:
         for record in reversed(call.sim.world.tasks.values())
         if record.node == call.node
         and (source == "all" or record.is_running == (source == "active"))
-        and (sees_all or record.user.split("!")[0] == call.identity.userid)
+        and (sees_all or is_own(record, call.identity.authid))
         and _matches(record, params)
     ]
     running = [record for record in chosen if record.is_running]
@@ -112,10 +117,9 @@ def _status_kind(status: str) -> str:
     return "unknown" if status in ("", "unexpected status") else "error"
 
 
-def _require_own(call: Call, upid: str) -> None:
-    """A task of somebody else, token aside, needs Sys.Audit on the node."""
-    owner = upid.split(":")[7] if upid.count(":") >= 8 else ""
-    if owner != call.identity.authid:
+def _require_own(call: Call, record: TaskRecord) -> None:
+    """Somebody else's task needs Sys.Audit on the node."""
+    if not is_own(record, call.identity.authid):
         call.require(f"/nodes/{call.node}", "Sys.Audit")
 
 
@@ -128,7 +132,7 @@ async def task_index(_call: Call) -> Any:
 async def task_status(call: Call) -> Any:
     upid = str(call.params["upid"])
     record = call.sim.tasks.find(call.node, upid)
-    _require_own(call, upid)
+    _require_own(call, record)
     row: dict[str, Any] = {
         "upid": record.upid,
         "node": record.node,
@@ -154,7 +158,7 @@ async def task_log(call: Call) -> Any:
         if (error.errors or {}).get("upid") != "no such task":
             raise
         return WithTotal({"n": 1, "t": "unable to open file - No such file or directory"}, 1)
-    _require_own(call, upid)
+    _require_own(call, record)
     start, limit = int(call.params.get("start", 0)), int(call.params.get("limit", DEFAULT_LIMIT))
     lines = record.log[start:] if limit == 0 else record.log[start : start + limit]
     rows = [{"n": start + index + 1, "t": line} for index, line in enumerate(lines)]
@@ -165,7 +169,7 @@ async def task_log(call: Call) -> Any:
 async def stop_task(call: Call) -> Any:
     upid = str(call.params["upid"])
     record = call.sim.tasks.find(call.node, upid)
-    if record.user != call.identity.authid:
+    if not is_own(record, call.identity.authid):
         call.require(f"/nodes/{call.node}", "Sys.Modify")
     await call.sim.tasks.abort(record)
     return None
