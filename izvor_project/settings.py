@@ -140,6 +140,11 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     "socket_timeout": 5,
     # Messages are hints (the rows are the truth), so one that a dead worker held need not wait.
     "visibility_timeout": 60,
+    # A request whose hint cannot be sent is answered at once; the sweeper sends it later.
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0,
+    "interval_max": 0,
 }
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
