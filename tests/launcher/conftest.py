@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -65,6 +66,14 @@ def get(port: int, path: str) -> tuple[int, str]:
         return answer.status, answer.read().decode()
 
 
+class Start(Protocol):
+    def __call__(self, argv: list[str], *, cwd: Path, **env: str) -> Started: ...
+
+
+class Launch(Protocol):
+    def __call__(self, *arguments: str, **env: str) -> Started: ...
+
+
 @dataclass
 class Started:
     """A program under test: its process and what it has said so far."""
@@ -105,7 +114,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def start(tmp_path: Path, folder: Path) -> Iterator[Callable[..., Started]]:
+def start(tmp_path: Path, folder: Path) -> Iterator[Start]:
     """Start a program in a session of its own, as a terminal would, and end it after the test.
 
     Needs `folder` only so as to be torn down before it."""
@@ -135,7 +144,7 @@ def start(tmp_path: Path, folder: Path) -> Iterator[Callable[..., Started]]:
 
 
 @pytest.fixture
-def launch(start: Callable[..., Started], folder: Path) -> Callable[..., Started]:
+def launch(start: Start, folder: Path) -> Launch:
     """Start `python -m launcher ARGUMENTS` in the folder."""
 
     def start_launcher(*arguments: str, **env: str) -> Started:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.launcher.conftest import (
     ROOT,
+    Start,
     Started,
     clean_env,
     free_port,
@@ -33,6 +34,10 @@ NEW_ENOUGH = "import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))"
 def as_ordinary_user(command: list[str]) -> list[str]:
     user = str(ORDINARY_USER)
     return ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", *command]
+
+
+def as_we_are(command: list[str]) -> list[str]:
+    return command
 
 
 def can_run_python() -> bool:
@@ -56,10 +61,11 @@ def home() -> Iterator[Path]:
 
 
 @pytest.fixture(params=["as we are", "as an ordinary user"])
-def make(request, home, start):
+def make(request, home: Path, start: Start):
     """Run `make TARGET` in a fresh clone; the first time it also installs."""
     subprocess.run(["git", "clone", "-q", str(ROOT), str(home / "izvor")], check=True)
-    env, wrap = {}, list
+    env: dict[str, str] = {}
+    wrap = as_we_are
     if request.param == "as an ordinary user":
         if os.geteuid() != 0:
             pytest.skip("we are an ordinary user already")

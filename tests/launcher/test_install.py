@@ -132,7 +132,7 @@ def tree(folder: Path) -> Path:
 
 
 @pytest.fixture
-def install(start, tree):
+def install(start: Start, tree: Path):
     def start_install() -> Started:
         argv = [sys.executable, str(tree / "launcher" / "install.py"), "requirements.txt"]
         return start(argv, cwd=tree.parent)
