@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from launcher.children import Child
 from launcher.console import complain, say
@@ -15,7 +16,7 @@ from launcher.state import open_state
 from launcher.supervisor import Supervisor
 
 
-def child(row: dict) -> Child:
+def child(row: dict[str, Any]) -> Child:
     ready_file = row.get("ready_file")
     return Child(
         name=row["name"],

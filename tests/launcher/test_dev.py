@@ -7,12 +7,13 @@ import signal
 import socket
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from launcher.dev import Address, izvor_env
 from launcher.state import open_state
-from tests.launcher.conftest import Started, free_port, get, processes_in, wait_until
+from tests.launcher.conftest import Launch, Started, free_port, get, processes_in, wait_until
 from tests.launcher.stub import make_stub_tree
 
 READY = "Ctrl-C stops everything."
@@ -25,16 +26,17 @@ def tree(folder: Path) -> Path:
 
 
 @pytest.fixture
-def dev(launch, tree):
+def dev(launch: Launch, tree: Path):
     def start_dev(**env: str) -> Started:
         return launch("dev", **{"IZVOR_PORT": str(free_port()), **env})
 
     return start_dev
 
 
-def given_to(tree: Path, name: str) -> dict:
+def given_to(tree: Path, name: str) -> dict[str, Any]:
     """The environment and the argv that this child was started with."""
-    return json.loads((tree / f"{name}.env.json").read_text())
+    given: dict[str, Any] = json.loads((tree / f"{name}.env.json").read_text())
+    return given
 
 
 def test_it_brings_all_up_and_says_where_it_is_and_how_to_log_in(dev, tree):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from launcher.install import explain
-from tests.launcher.conftest import ROOT, Started, clean_env, wait_until
+from tests.launcher.conftest import ROOT, Start, Started, clean_env, wait_until
 
 WITH_PYTHON = ROOT / "launcher" / "with_python.sh"
 BUILD_FAILED = """\

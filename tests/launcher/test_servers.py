@@ -12,7 +12,7 @@ import psycopg
 import pytest
 import redis
 
-from tests.launcher.conftest import Started, processes_in, wait_until
+from tests.launcher.conftest import Launch, Started, processes_in, wait_until
 
 CHECK = """
 import os, psycopg, redis, sys
@@ -25,17 +25,18 @@ sys.exit(7)
 
 
 def url(started: Started, name: str) -> str:
-    return re.findall(rf"^{name}=(.*)$", started.output, re.MULTILINE)[-1]
+    found: list[str] = re.findall(rf"^{name}=(.*)$", started.output, re.MULTILINE)
+    return found[-1]
 
 
-def query(started: Started, sql: str) -> list[tuple]:
+def query(started: Started, sql: str) -> list[tuple[object, ...]]:
     with psycopg.connect(url(started, "DATABASE_URL")) as connection:
         cursor = connection.execute(sql)
         return cursor.fetchall() if cursor.description else []
 
 
 @pytest.fixture
-def services(launch, folder):
+def services(launch: Launch, folder: Path):
     """Start `launcher services` on one and the same state folder."""
 
     def start_services(state: Path = folder / ".izvor", **env: str) -> Started:
