@@ -73,6 +73,8 @@ MIDDLEWARE = [
 
 ROOT_URLCONF = "izvor_project.urls"
 ASGI_APPLICATION = "izvor_project.asgi.application"
+LOGIN_URL = "admin:login"
+LOGIN_REDIRECT_URL = "admin:index"
 APPEND_SLASH = False
 USE_TZ = True
 TIME_ZONE = "UTC"
