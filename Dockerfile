@@ -10,7 +10,8 @@ RUN /venv/bin/pip install --require-hashes --no-deps -r requirements.txt
 
 FROM python:3.11-slim-bookworm
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
-    IZVOR_BIND=0.0.0.0 IZVOR_PORT=8082 IZVOR_LOG_FORMAT=json
+    IZVOR_BIND=0.0.0.0 IZVOR_PORT=8082 IZVOR_LOG_FORMAT=json \
+    IZVOR_STATIC_ROOT=/izvor/staticfiles
 RUN useradd --system --uid 10001 --home-dir /izvor --no-create-home izvor
 WORKDIR /izvor
 COPY --from=packages /venv /venv
