@@ -125,6 +125,7 @@ class ApiToken(models.Model):
     objects: ClassVar[ApiTokenManager] = ApiTokenManager()
 
     class Meta:
+        verbose_name = "API token"
         ordering = ["-created_at"]
         constraints = [
             models.UniqueConstraint(

@@ -33,9 +33,14 @@ class Cluster(models.Model):
         default=PROXMOX,
         editable=False,
     )
-    is_enabled = models.BooleanField(default=True, help_text="Off: Izvor leaves it alone.")
+    is_enabled = models.BooleanField(
+        "enabled", default=True, help_text="Off: Izvor leaves it alone."
+    )
     is_from_environment = models.BooleanField(
-        default=False, editable=False, help_text="Made from PROXMOX_URL; its values follow it."
+        "from the environment",
+        default=False,
+        editable=False,
+        help_text="Made from PROXMOX_URL; its values follow it.",
     )
 
     endpoints = ArrayField(
@@ -44,7 +49,10 @@ class Cluster(models.Model):
     )
     user = models.CharField(max_length=100, default="root@pam")
     token_id = models.CharField(
-        max_length=200, blank=True, help_text="e.g. izvor@pve!api; empty: log in with the password"
+        "token ID",
+        max_length=200,
+        blank=True,
+        help_text="e.g. izvor@pve!api; empty: log in with the password",
     )
     sealed_secret = models.TextField(blank=True, editable=False)
     ca_pem = models.TextField(
@@ -59,15 +67,19 @@ class Cluster(models.Model):
 
     preferred_node = models.CharField(max_length=63, blank=True)
     vmid_min = models.PositiveIntegerField(
-        default=100, validators=[MinValueValidator(100), MaxValueValidator(999_999_999)]
+        "lowest VMID",
+        default=100,
+        validators=[MinValueValidator(100), MaxValueValidator(999_999_999)],
     )
     vmid_max = models.PositiveIntegerField(
-        default=999_999_999, validators=[MinValueValidator(100), MaxValueValidator(999_999_999)]
+        "highest VMID",
+        default=999_999_999,
+        validators=[MinValueValidator(100), MaxValueValidator(999_999_999)],
     )
 
     # Who it is: seen at first contact, checked ever after.
-    pve_name = models.CharField(max_length=63, blank=True, editable=False)
-    ca_fingerprint = models.CharField(max_length=95, blank=True, editable=False)
+    pve_name = models.CharField("its own name", max_length=63, blank=True, editable=False)
+    ca_fingerprint = models.CharField("its CA", max_length=95, blank=True, editable=False)
 
     state = models.CharField(
         max_length=12,
@@ -100,7 +112,8 @@ class Cluster(models.Model):
 
     @property
     def is_online(self) -> bool:
-        return self.state == ONLINE
+        """It answered at the last look; one that is switched off is not looked at."""
+        return self.is_enabled and self.state == ONLINE
 
     @property
     def secret(self) -> str:

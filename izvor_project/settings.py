@@ -63,6 +63,7 @@ MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "izvor_project.middleware.LoopbackGuardMiddleware",
+    "izvor_project.middleware.BodyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -171,10 +172,12 @@ REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["izvor_project.api.authentication.Authentication"],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.MayUseApi"],
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
-    "DEFAULT_PARSER_CLASSES": ["rest_framework.parsers.JSONParser"],
+    "DEFAULT_PARSER_CLASSES": ["izvor_project.api.parsers.StrictJsonParser"],
     "EXCEPTION_HANDLER": "izvor_project.api.problems.exception_handler",
     "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
     "UNAUTHENTICATED_USER": None,
+    # JSON is all there is; ?format= is as unknown as any other parameter.
+    "URL_FORMAT_OVERRIDE": None,
     "TEST_REQUEST_DEFAULT_FORMAT": "json",
 }
 SPECTACULAR_SETTINGS = {
@@ -243,6 +246,7 @@ UNFOLD = {
     "SITE_SYMBOL": "water_drop",
     "SHOW_HISTORY": True,
     "SHOW_VIEW_ON_SITE": False,
+    "SIDEBAR": {"show_search": True, "navigation": "izvor_project.navigation.sidebar"},
 }
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "izvor_project.settings")

@@ -105,7 +105,8 @@ class OperationAdmin(ReadOnlyAdmin):
     def timeline(self, operation: Operation) -> str:
         rows = format_html_join(
             "",
-            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            '<tr><td class="pr-3">{}</td><td class="pr-6">{}</td>'
+            '<td class="pr-6 text-right">{}</td><td>{}</td></tr>',
             (
                 (
                     MARKS[step["status"]],
@@ -116,7 +117,7 @@ class OperationAdmin(ReadOnlyAdmin):
                 for step in steps_body(operation)
             ),
         )
-        return format_html('<table class="izvor-steps">{}</table>', rows)
+        return format_html("<table>{}</table>", rows)
 
     @admin.display(description="parameters")
     def shown_params(self, operation: Operation) -> str:

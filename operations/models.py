@@ -48,7 +48,7 @@ class Operation(models.Model):
     project = models.ForeignKey(Project, null=True, on_delete=models.SET_NULL)
     kind = models.CharField(max_length=40)
     subject = models.UUIDField(null=True, help_text="the uuid of the VM or template it works on")
-    subject_label = models.CharField(max_length=255, blank=True)
+    subject_label = models.CharField("of", max_length=255, blank=True)
     by = models.CharField(max_length=100)
 
     params = models.JSONField(default=dict, help_text="what was asked; never a secret")
@@ -93,6 +93,7 @@ class Operation(models.Model):
     objects: ClassVar[Any] = OperationQuerySet.as_manager()
 
     class Meta:
+        verbose_name = "task"
         ordering = ["-id"]
         indexes = [
             models.Index(

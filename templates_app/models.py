@@ -34,7 +34,7 @@ class Template(models.Model):
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="templates")
-    vmid = models.PositiveIntegerField(editable=False)
+    vmid = models.PositiveIntegerField("VMID", editable=False)
     node = models.CharField(max_length=63, editable=False)
     name = models.CharField(max_length=255, editable=False)
     description = models.TextField(blank=True, editable=False)
@@ -42,7 +42,7 @@ class Template(models.Model):
     tags = ArrayField(models.CharField(max_length=100), default=list, editable=False)
     disk_bytes = models.BigIntegerField(default=0, editable=False)
     cores = models.PositiveIntegerField(default=1, editable=False)
-    memory_mib = models.PositiveIntegerField(default=0, editable=False)
+    memory_mib = models.PositiveIntegerField("memory (MiB)", default=0, editable=False)
     storages = ArrayField(models.CharField(max_length=100), default=list, editable=False)
     is_on_shared_storage = models.BooleanField(default=False, editable=False)
     has_cloud_init = models.BooleanField(default=False, editable=False)

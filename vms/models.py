@@ -88,7 +88,7 @@ class VirtualMachine(models.Model):
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     cluster = models.ForeignKey(Cluster, on_delete=models.PROTECT, related_name="vms")
-    vmid = models.PositiveIntegerField()
+    vmid = models.PositiveIntegerField("VMID")
     node = models.CharField(max_length=63, blank=True)
     project = models.ForeignKey(Project, null=True, blank=True, on_delete=models.PROTECT)
 
@@ -124,13 +124,13 @@ class VirtualMachine(models.Model):
         Size, null=True, blank=True, on_delete=models.SET_NULL, related_name="vms"
     )
     cores = models.PositiveIntegerField(default=0)
-    memory_mib = models.PositiveIntegerField(default=0)
+    memory_mib = models.PositiveIntegerField("memory (MiB)", default=0)
     disk_bytes = models.BigIntegerField(default=0)
 
     network = models.CharField(max_length=40, blank=True)
-    mac_address = models.CharField(max_length=17, blank=True)
-    ip_address = models.GenericIPAddressField(null=True, protocol="IPv4")
-    ipv6_address = models.GenericIPAddressField(null=True, protocol="IPv6")
+    mac_address = models.CharField("MAC address", max_length=17, blank=True)
+    ip_address = models.GenericIPAddressField("IP address", null=True, protocol="IPv4")
+    ipv6_address = models.GenericIPAddressField("IPv6 address", null=True, protocol="IPv6")
     cloud_init = models.JSONField(default=dict, blank=True, help_text="as set, without any secret")
     agent_enabled = models.BooleanField(default=False)
 
@@ -150,6 +150,7 @@ class VirtualMachine(models.Model):
     objects: ClassVar[Any] = VirtualMachineQuerySet.as_manager()
 
     class Meta:
+        verbose_name = "virtual machine"
         ordering = ["id"]
         indexes = [
             models.Index(
