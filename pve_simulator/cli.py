@@ -116,9 +116,9 @@ async def serve(options: Options, ready_file: Path | None) -> None:
     server = Server(Simulator(options))
     try:
         await server.start()
-        print(f"simulator ready {server.url}", flush=True)
         if ready_file is not None:
             ready_file.write_text(f"{server.url}\n")
+        print(f"simulator ready {server.url}", flush=True)
         await stop.wait()
     finally:
         await server.close()

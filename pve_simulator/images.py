@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import aiohttp
+from aiohttp import web
 
 from . import volumes
 from .errors import PveError, bad_parameter
@@ -36,6 +37,10 @@ class Received:
     size: int
     head: bytes
     sums: dict[str, str]
+
+
+UPLOAD = web.RequestKey("upload", Received)
+"""Where a request keeps the file of its form."""
 
 
 class Receiver:

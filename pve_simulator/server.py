@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import ssl
 from typing import Any
 from urllib.parse import unquote, unquote_plus
+from weakref import WeakSet
 
 from aiohttp import BodyPartReader, web
 
 from . import fault_api, permissions, routing, schema
 from .access import Identity
 from .errors import PveError, unauthorized
-from .images import Receiver
+from .images import UPLOAD, Receiver
 from .routing import Call, WithTotal
 from .simulator import LoggedCall, Simulator
 
@@ -21,6 +23,9 @@ MAX_UPLOAD_BYTES = 4 * 1024**3
 UPLOAD_PIECE_BYTES = 256 * 1024
 REFUSAL_DELAY_S = 3.0
 SHUTDOWN_S = 0.2
+CLOSING_TURNS = 4
+"""Turns of the event loop that an aborted TLS connection needs to let go of its socket."""
+
 FORMATS = ("json", "extjs")
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 
@@ -32,6 +37,7 @@ class Server:
         routing.load_all()
         self.sim = sim
         self.port = 0
+        self._transports: WeakSet[asyncio.Transport] = WeakSet()
         app = web.Application(client_max_size=MAX_UPLOAD_BYTES)
         app.router.add_route("*", "/{tail:.*}", self._serve)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
@@ -47,8 +53,15 @@ class Server:
         self.port = self._runner.addresses[0][1]
 
     async def close(self) -> None:
+        served = self._runner.server
+        if served is not None:
+            self._transports.update(c.transport for c in served.connections if c.transport)
         await self._runner.cleanup()
         await self.sim.close()
+        for transport in list(self._transports):
+            transport.abort()
+        for _ in range(CLOSING_TURNS):
+            await asyncio.sleep(0)
 
     @property
     def url(self) -> str:
@@ -57,6 +70,8 @@ class Server:
         return f"https://{shown}:{self.port}"
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
+        if request.transport is not None:
+            self._transports.add(request.transport)
         if self.sim.options.has_fault_api and request.path.startswith("/sim/"):
             return await fault_api.answer(self.sim, request)
         return await self.sim.faults.around(self.sim, request, self._answer)
@@ -195,9 +210,9 @@ async def _parameters(request: web.Request) -> dict[str, Any]:
 
 
 async def _multipart(request: web.Request) -> dict[str, Any]:
-    """The form's fields; the file is kept as `request["upload"]`, its name as `filename`."""
+    """The form's fields; the file is kept as `request[UPLOAD]`, its name as `filename`."""
     fields: dict[str, Any] = {}
-    request["upload"] = Receiver().end()
+    request[UPLOAD] = Receiver().end()
     async for part in await request.multipart():
         if not isinstance(part, BodyPartReader) or part.name is None:
             continue
@@ -207,7 +222,7 @@ async def _multipart(request: web.Request) -> dict[str, Any]:
         receiver = Receiver()
         while piece := await part.read_chunk(UPLOAD_PIECE_BYTES):
             receiver.feed(piece)
-        request["upload"] = receiver.end()
+        request[UPLOAD] = receiver.end()
         fields["filename"] = part.filename
     return fields
 

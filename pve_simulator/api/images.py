@@ -15,7 +15,7 @@ async def upload(call: Call) -> Any:
     images.require_content(storage, call.node, content)
     name = images.clean_name(str(call.params["filename"]))
     images.check_name(content, name)
-    file: images.Received = call.request["upload"]
+    file: images.Received = call.request[images.UPLOAD]
     return call.sim.tasks.start(
         node=call.node,
         kind="imgcopy",
