@@ -6,11 +6,11 @@ quote = '$(subst ','\'',$(1))'
 here := $(shell printf '%s' $(call quote,$(MAKEFILE_LIST)) | sed 's/^ *//')
 root := $(call quote,$(shell dirname $(call quote,$(here))))
 
-install := cd $(root) && sh launcher/with_python.sh launcher/install.py
+# exec, so that what make starts is what make's signals and its end reach.
+install := cd $(root) && exec sh launcher/with_python.sh launcher/install.py
 runtime := requirements.txt requirements-embedded.txt
 everything := $(runtime) requirements-dev.txt
 python := .venv/bin/python
-# exec, so that what make starts is what make's signals and its end reach.
 launcher := cd $(root) && exec $(python) -m launcher --follow-parent
 check_env := IZVOR_SECRET_KEY=for-checks-only
 # Enough for tools that read the settings and connect to nothing.

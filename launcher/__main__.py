@@ -25,6 +25,8 @@ def main(argv: list[str]) -> int:
     except LaunchError as error:
         complain(f"izvor: {error}")
         return 1
+    except KeyboardInterrupt:
+        return 130  # so early that nothing runs yet
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

@@ -29,6 +29,8 @@ VENV = ROOT / ".venv"
 PYTHON = VENV / "bin" / "python"
 UNFINISHED = VENV / "izvor-installing"
 STAMP = VENV / "izvor-installed.json"
+#: Who started us (make). When it is gone, so that nobody waits for us, we stop too.
+PARENT = os.getppid()
 LOG = VENV / "izvor-install.log"
 #: What pip says, and what that means to a person; the first that fits.
 REASONS = {
@@ -175,6 +177,8 @@ def _show_progress(pip: subprocess.Popen[bytes], names: list[str], begun: float)
     total = sum(len(re.findall(r"^[\w.-]+==", (ROOT / name).read_text(), re.M)) for name in names)
     next_line_s = 0.0
     while pip.poll() is None:
+        if os.getppid() != PARENT:
+            raise InstallError("what started the installation is gone; it is broken off")
         elapsed_s = time.monotonic() - begun
         said = LOG.read_text(errors="replace")
         got = len(re.findall(r"^(?:Collecting|Processing) ", said, re.MULTILINE))

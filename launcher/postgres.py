@@ -133,8 +133,14 @@ def _version(binaries: Path) -> str:
 
 def _run(command: list[str], log: Path, *, stdin: str = "") -> None:
     with open_log(log) as output:
+        # In a session of its own: a Ctrl-C is for the supervisor, which acts on it right after.
         done = subprocess.run(
-            command, input=stdin.encode(), stdout=output, stderr=output, check=False
+            command,
+            input=stdin.encode(),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+            check=False,
         )
     if done.returncode != 0:
         raise LaunchError("\n".join(["Postgres could not make its data folder:", *last_lines(log)]))

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from launcher.install import explain
-from tests.launcher.conftest import ROOT, Start, Started, clean_env, wait_until
+from tests.launcher.conftest import ROOT, Start, Started, clean_env, processes_in, wait_until
 
 WITH_PYTHON = ROOT / "launcher" / "with_python.sh"
 BUILD_FAILED = """\
@@ -225,24 +225,40 @@ def test_a_python_without_venv_is_one_sentence(tree, start):
     assert not (tree / ".venv").exists()
 
 
-def test_the_stamp_is_what_makes_a_start_quick(tree, install):
+@pytest.fixture
+def environment(tree: Path) -> Path:
+    """A virtual environment, quickly: its pip is one that never ends."""
+    venv = tree / ".venv"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(venv)], check=True)
+    pip = next(venv.glob("lib/*/site-packages")) / "pip.py"
+    pip.write_text("import time\nif __name__ == '__main__': time.sleep(600)\n")
+    return venv
+
+
+def test_an_installation_ends_with_the_make_that_wants_it(tree, environment, start):
+    script = "import subprocess, sys; subprocess.run(sys.argv[1:])"
+    install = [sys.executable, str(tree / "launcher" / "install.py"), "requirements.txt"]
+    make = start([sys.executable, "-c", script, *install], cwd=tree)
+    wait_until(lambda: any("-m pip install" in line for line in processes_in(tree).values()))
+    make.process.kill()
+    make.process.wait()
+    wait_until(lambda: not processes_in(tree), timeout_s=5)
+    assert (environment / "izvor-installing").exists()
+
+
+def test_the_stamp_is_what_makes_a_start_quick(tree, environment, install):
     """No pip runs when the stamp fits: a lock file that pip could not even read goes unread."""
-    python = tree / ".venv" / "bin" / "python"
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(tree / ".venv")], check=True)
-    (next((tree / ".venv").glob("lib/*/site-packages")) / "pip.py").touch()
     version = subprocess.run(
-        [python, "-c", "import platform; print(platform.python_version(), end='')"],
+        [environment / "bin/python", "-c", "import platform; print(platform.python_version())"],
         capture_output=True,
         text=True,
         check=True,
-    ).stdout
+    ).stdout.strip()
     lock = tree / "requirements.txt"
     lock.write_text("!!!")
-    stamp = {
-        "python": version,
-        "files": {lock.name: hashlib.sha256(lock.read_bytes()).hexdigest()},
-    }
-    (tree / ".venv/izvor-installed.json").write_text(json.dumps(stamp))
+    digest = hashlib.sha256(lock.read_bytes()).hexdigest()
+    stamp = {"python": version, "files": {lock.name: digest}}
+    (environment / "izvor-installed.json").write_text(json.dumps(stamp))
     started = install()
     assert started.process.wait(timeout=30) == 0
     assert started.output == ""
