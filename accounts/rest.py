@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+from collections.abc import Set
 from typing import Any
-from urllib.parse import urlencode
 
 from django.db.models import QuerySet
 from rest_framework import serializers
@@ -17,6 +17,11 @@ from rest_framework.response import Response
 from accounts.actors import Actor
 
 LIMIT_MAX = 1000
+
+
+def is_storable(text: str) -> bool:
+    """Postgres holds no NUL, and neither it nor UTF-8 half of a surrogate pair."""
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 class StrictSerializer(serializers.Serializer[Any]):
@@ -43,11 +48,20 @@ def parse(serializer: type[StrictSerializer], request: Request) -> dict[str, Any
     return dict(checked.validated_data)
 
 
-def refuse_unknown_params(request: Request, known: set[str]) -> None:
-    """A filter that does not exist would otherwise list everything."""
-    unknown = sorted(set(request.query_params) - known - {"limit", "cursor", "format"})
-    if unknown:
-        raise ValidationError({name: ["There is no such parameter."] for name in unknown})
+PAGING = frozenset({"limit", "cursor"})
+
+
+def refuse_unknown_params(request: Request, known: Set[str]) -> None:
+    """A parameter that does not exist is an error: without it the request would mean another thing,
+    a filter's typo list everything, a `dry_run` make a VM."""
+    errors = {}
+    for name in sorted(request.query_params):
+        if name not in known:
+            errors[name] = ["There is no such parameter."]
+        elif not all(is_storable(value) for value in request.query_params.getlist(name)):
+            errors[name] = ["This text holds a NUL."]
+    if errors:
+        raise ValidationError(errors)
 
 
 def page_of(
@@ -69,9 +83,9 @@ def page_of(
     found = found[:limit]
     following = None
     if more:
-        params = {name: value for name, value in request.query_params.items() if name != "cursor"}
+        params = request.query_params.copy()
         params["cursor"] = _encode(getattr(found[-1], field))
-        following = request.build_absolute_uri(f"{request.path}?{urlencode(params)}")
+        following = request.build_absolute_uri(f"{request.path}?{params.urlencode()}")
     return found, {"count": count, "next": following}
 
 
@@ -96,7 +110,7 @@ def _cursor(request: Request) -> Any:
         return None
     try:
         value = json.loads(base64.urlsafe_b64decode(raw + "=" * (-len(raw) % 4)))
-    except (binascii.Error, ValueError):
+    except (binascii.Error, ValueError, RecursionError):
         value = None
     if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
         raise ValidationError({"cursor": ["This is not a cursor of ours; take it from `next`."]})

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 
+from django.conf import settings
+
 from accounts import crypto
 from clusters.models import Cluster
 from proxmox import Client, Credentials, Password, Tls, Token
@@ -12,11 +14,13 @@ _clients: dict[int, tuple[tuple[object, ...], Client]] = {}
 _lock = threading.Lock()
 
 
-def connect(cluster: Cluster, *, call_s: float = 30.0) -> Client:
+def connect(cluster: Cluster, *, call_s: float | None = None) -> Client:
     """The client for this cluster; a new one when its addresses or credentials have changed.
 
+    `call_s` is the total deadline of a call that names none, ENGINE's own unless given.
     Raises crypto.Unsealable when the stored secret cannot be read with this IZVOR_SECRET_KEY.
     """
+    call_s = settings.ENGINE["call_s"] if call_s is None else call_s
     key = (
         tuple(cluster.endpoints),
         cluster.user,

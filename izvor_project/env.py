@@ -58,13 +58,14 @@ def required(name: str, why: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """True for 127.0.0.0/8, ::1 and the name localhost."""
+    """True for 127.0.0.0/8, also as a dual-stack socket shows it, ::1 and the name localhost."""
     if host == "localhost":
         return True
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        address = ipaddress.ip_address(host.strip("[]"))
     except ValueError:
         return False
+    return (getattr(address, "ipv4_mapped", None) or address).is_loopback
 
 
 def redis_urls(url: str) -> tuple[str, str]:

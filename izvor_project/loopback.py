@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import uuid
+
+import structlog
 from django.conf import settings
 
+from izvor_project.api.problems import CONTENT_TYPE, problem
 from izvor_project.env import is_loopback
 from izvor_project.waiting import App, Receive, Scope, Send
 
@@ -24,7 +29,16 @@ class LoopbackOnly:
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
             return
-        body = b'{"status":403,"code":"loopback_only","error":"IZVOR_AUTH=none: loopback only."}'
-        headers = [(b"content-type", b"application/problem+json")]
+        request_id = uuid.uuid4().hex
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            refusal = problem(
+                403, "loopback_only", "With IZVOR_AUTH=none, only loopback is served."
+            )
+        body = json.dumps(refusal).encode()
+        headers = [
+            (b"content-type", CONTENT_TYPE.encode()),
+            (b"content-length", str(len(body)).encode()),
+            (b"x-request-id", request_id.encode()),
+        ]
         await send({"type": "http.response.start", "status": 403, "headers": headers})
         await send({"type": "http.response.body", "body": body})

@@ -3,29 +3,39 @@
 from __future__ import annotations
 
 import datetime
+import re
 import uuid
 from typing import Any
 
-from django.conf import settings
+from django.db.models import Q
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from accounts.rest import actor_of, listing, page_of, refuse_unknown_params
+from accounts.rest import (
+    PAGING,
+    actor_of,
+    is_storable,
+    listing,
+    page_of,
+    refuse_unknown_params,
+)
 from clusters.connect import connect
 from clusters.models import Cluster, Node
 from operations.enqueue import request_cancel
 from operations.models import ENDED, UNFINISHED, Operation
 from operations.refusals import Conflict, NotFound
 from operations.rest import accepted, task_body
+from proxmox import Client, Upid
 from proxmox import NotFound as NotInProxmox
-from proxmox import Upid
 from proxmox.results import TaskStatus
 
 STATES = (*UNFINISHED, *ENDED)
 READ_S = 5.0
+# What says more exactly which UPID is meant.
+OF_A_UPID = {"node", "cluster"}
 
 
 class TaskViewSet(ViewSet):
@@ -34,7 +44,7 @@ class TaskViewSet(ViewSet):
     lookup_value_regex = "[^/]+"
 
     def list(self, request: Request) -> Response:
-        refuse_unknown_params(request, {"status", "vm", "kind"})
+        refuse_unknown_params(request, {"status", "vm", "kind"} | PAGING)
         asked = request.query_params
         queryset = Operation.objects.visible_to(actor_of(request))
         if asked.get("status"):
@@ -44,69 +54,75 @@ class TaskViewSet(ViewSet):
         if asked.get("kind"):
             queryset = queryset.filter(kind=asked["kind"])
         if asked.get("vm"):
-            queryset = queryset.filter(**subject_filter(asked["vm"]))
+            queryset = queryset.filter(subject_filter(asked["vm"]))
         rows, page = page_of(request, queryset, order="-pk")
         return listing("tasks", [task_body(operation) for operation in rows], page)
 
     def retrieve(self, request: Request, pk: str) -> Response:
-        if pk.startswith("UPID:"):
-            return Response(self._by_upid(request, pk))
-        return Response(task_body(self._find(request, pk)))
+        refuse_unknown_params(request, OF_A_UPID)
+        operation = self._find(request, pk)
+        if operation is not None:
+            return Response(task_body(operation))
+        upid, cluster = self._bare(request, pk)
+        try:
+            status = connect(cluster).task_status(upid, timeout_s=READ_S)
+        except NotInProxmox:
+            raise NotFound("task_not_found", f"Proxmox knows no task {upid}.") from None
+        return Response(upid_body(status))
 
     @action(detail=True, methods=["get"])
     def log(self, request: Request, pk: str) -> Response:
         """Proxmox's lines of every task that this one has started."""
-        if pk.startswith("UPID:"):
-            upid, cluster = self._bare(request, pk)
-            lines = connect(cluster).task_log(upid, timeout_s=READ_S)
-            return Response({"log": [{"upid": pk, "text": line} for line in lines]})
+        refuse_unknown_params(request, OF_A_UPID)
         operation = self._find(request, pk)
-        client = connect(operation.cluster, call_s=settings.ENGINE["call_s"])
+        if operation is None:
+            upid, cluster = self._bare(request, pk)
+            lines = log_lines(connect(cluster), upid)
+            if lines is None:
+                raise NotFound("task_not_found", f"Proxmox knows no task {upid}.")
+            return Response({"log": [{"upid": str(upid), "text": line} for line in lines]})
+        upids = [upid for step in operation.steps for upid in step["upids"]]
+        client = connect(operation.cluster) if upids else None
         log = [
             {"upid": upid, "text": line}
-            for step in operation.steps
-            for upid in step["upids"]
-            for line in client.task_log(Upid.parse(upid), timeout_s=READ_S)
+            for upid in upids
+            if client is not None
+            # Proxmox forgets old tasks; what it still has is shown.
+            for line in log_lines(client, Upid.parse(upid)) or []
         ]
         return Response({"log": log})
 
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: str) -> Response:
         """Stop it and undo what it made; 409 where that is impossible."""
+        refuse_unknown_params(request, OF_A_UPID)
         operation = self._find(request, pk)
+        if operation is None:
+            upid, _ = self._bare(request, pk)
+            raise Conflict(
+                "not_cancelable", f"Izvor did not start {upid}, so it does not cancel it either."
+            )
         request_cancel(operation, by=actor_of(request))
         operation.refresh_from_db()
         return accepted(operation, {"message": f"Task {operation.uuid} is being canceled."})
 
-    def _find(self, request: Request, wanted: str) -> Operation:
-        try:
-            found = (
-                Operation.objects.visible_to(actor_of(request))
-                .select_related("cluster")
-                .filter(uuid=uuid.UUID(wanted))
-                .first()
+    def _find(self, request: Request, wanted: str) -> Operation | None:
+        """By Izvor's id, or by the UPID of a task that it started; None for any other UPID."""
+        visible = Operation.objects.visible_to(actor_of(request)).select_related("cluster")
+        if wanted.startswith("UPID:"):
+            known: Operation | None = (
+                visible.filter(steps__contains=[{"upids": [wanted]}]).first()
+                if is_storable(wanted)
+                else None
             )
+            return known
+        try:
+            found: Operation | None = visible.filter(uuid=uuid.UUID(wanted)).first()
         except ValueError:
             found = None
         if found is None:
             raise NotFound("task_not_found", f"There is no task {wanted[:64]!r}.")
         return found
-
-    def _by_upid(self, request: Request, text: str) -> dict[str, Any]:
-        """One that Izvor started is shown as Izvor's; any other as Proxmox knows it."""
-        known = (
-            Operation.objects.visible_to(actor_of(request))
-            .filter(steps__contains=[{"upids": [text]}])
-            .first()
-        )
-        if known is not None:
-            return task_body(known)
-        upid, cluster = self._bare(request, text)
-        try:
-            status = connect(cluster).task_status(upid, timeout_s=READ_S)
-        except NotInProxmox:
-            raise NotFound("task_not_found", f"Proxmox knows no task {text}.") from None
-        return upid_body(status)
 
     def _bare(self, request: Request, text: str) -> tuple[Upid, Cluster]:
         """Operators only: others would see what goes on with VMs that are not theirs."""
@@ -134,12 +150,20 @@ class TaskViewSet(ViewSet):
         return upid, clusters[0]
 
 
-def subject_filter(wanted: str) -> dict[str, Any]:
-    """A VM by uuid, or by the VMID that its task's label begins with."""
-    if wanted.isascii() and wanted.isdigit():
-        return {"subject_label__startswith": f"{wanted} "}
+def log_lines(client: Client, upid: Upid) -> list[str] | None:
+    """None where Proxmox does not know the task (any more)."""
     try:
-        return {"subject": uuid.UUID(wanted)}
+        return client.task_log(upid, timeout_s=READ_S)
+    except NotInProxmox:
+        return None
+
+
+def subject_filter(wanted: str) -> Q:
+    """A VM by uuid, or by the VMID that its task's label begins with."""
+    if re.fullmatch(r"[0-9]{3,9}", wanted):
+        return Q(subject_label=wanted) | Q(subject_label__startswith=f"{wanted} ")
+    try:
+        return Q(subject=uuid.UUID(wanted))
     except ValueError:
         raise ValidationError({"vm": ["Give a VMID or a uuid."]}) from None
 

@@ -9,7 +9,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from accounts.rest import actor_of, listing, page_of, refuse_unknown_params
+from accounts.rest import (
+    PAGING,
+    actor_of,
+    is_storable,
+    listing,
+    page_of,
+    refuse_unknown_params,
+)
 from clusters.models import Node
 from operations.refusals import Conflict, NotFound
 from templates_app.models import Template
@@ -23,7 +30,7 @@ class TemplateViewSet(ViewSet):
     lookup_value_regex = "[^/]+"
 
     def list(self, request: Request) -> Response:
-        refuse_unknown_params(request, {"cluster", "name"})
+        refuse_unknown_params(request, {"cluster", "name"} | PAGING)
         queryset = Template.objects.visible_to(actor_of(request)).select_related("cluster")
         if request.query_params.get("cluster"):
             queryset = queryset.filter(cluster__name=request.query_params["cluster"])
@@ -34,11 +41,12 @@ class TemplateViewSet(ViewSet):
         return listing("templates", [template_body(t, nodes) for t in rows], page)
 
     def retrieve(self, request: Request, pk: str) -> Response:
+        refuse_unknown_params(request, {"cluster"})
         queryset = Template.objects.visible_to(actor_of(request)).select_related("cluster")
         if request.query_params.get("cluster"):
             queryset = queryset.filter(cluster__name=request.query_params["cluster"])
         is_this = Q(vmid=int(pk)) if pk.isascii() and pk.isdigit() and len(pk) < 10 else Q(name=pk)
-        found = list(queryset.filter(is_this)[:2])
+        found = list(queryset.filter(is_this)[:2]) if is_storable(pk) else []
         if not found:
             raise NotFound("template_not_found", f"There is no template {pk[:64]!r}.")
         if len(found) > 1:

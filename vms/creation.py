@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from accounts.actors import Actor
-from clusters.models import ONLINE, Storage
+from clusters.models import ONLINE, Cluster, Storage
 from operations.refusals import Conflict, InvalidInput, Unavailable
 from templates_app.models import Template
 from vms.asked import NewVm
@@ -106,8 +107,13 @@ def find_template(wanted: str, *, cluster: str, by: Actor) -> Template:
     """By name or VMID. Raises InvalidInput (unknown, ambiguous), Unavailable (its cluster is)."""
     templates = Template.objects.visible_to(by).select_related("cluster")
     if cluster:
+        if not Cluster.objects.filter(name=cluster, is_enabled=True).exists():
+            raise InvalidInput(
+                "cluster", f"There is no cluster {cluster!r}.", code="cluster_not_found"
+            )
         templates = templates.filter(cluster__name=cluster)
-    found = list(templates.filter(vmid=int(wanted)) if wanted.isdigit() else [])
+    is_vmid = re.fullmatch(r"[0-9]{3,9}", wanted)
+    found = list(templates.filter(vmid=int(wanted)) if is_vmid else [])
     found = found or list(templates.filter(name=wanted))
     if not found:
         raise InvalidInput(

@@ -44,6 +44,13 @@ def choose_node(
         raise InvalidInput(
             "node", f"{template.cluster} has no node {node!r}; it has {', '.join(sorted(nodes))}."
         )
+    largest = max((n.memory_bytes for n in nodes.values()), default=0)
+    if largest and memory_mib * MIB > largest:
+        raise InvalidInput(
+            "memory",
+            f"No node of {template.cluster} has {memory_mib} MiB of memory; "
+            f"the largest has {largest // MIB} MiB.",
+        )
     free = free_memory(template.cluster)
     rejected = {
         name: reason

@@ -14,7 +14,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from accounts.rest import actor_of, listing, page_of, parse, refuse_unknown_params
+from accounts.rest import (
+    PAGING,
+    actor_of,
+    is_storable,
+    listing,
+    page_of,
+    parse,
+    refuse_unknown_params,
+)
 from operations.models import Operation
 from operations.refusals import Conflict, NotFound
 from operations.rest import accepted, renders_end_of, wants_fresh
@@ -42,7 +50,7 @@ def find_vm(request: Request, wanted: str) -> VirtualMachine:
     Raises NotFound for what the caller may not see too, Conflict for an ambiguous or given-up VMID.
     """
     visible = shown(VirtualMachine.objects.visible_to(actor_of(request)))
-    if re.fullmatch(r"\d{3,9}", wanted):
+    if re.fullmatch(r"[0-9]{3,9}", wanted):
         return _find_by_vmid(request, visible, int(wanted))
     try:
         vm = visible.filter(uuid=uuid.UUID(wanted)).first()
@@ -84,29 +92,33 @@ class VmViewSet(ViewSet):
     lookup_value_regex = "[^/]+"
 
     def list(self, request: Request) -> Response:
-        refuse_unknown_params(request, FILTERS)
+        refuse_unknown_params(request, FILTERS | PAGING)
         queryset = filtered(shown(VirtualMachine.objects.visible_to(actor_of(request))), request)
         rows, page = page_of(request, queryset)
         return listing("vms", [vm_body(vm) for vm in rows], page)
 
     def retrieve(self, request: Request, pk: str) -> Response:
+        refuse_unknown_params(request, {"cluster", "refresh"})
         vm = find_vm(request, pk)
         if wants_fresh(request):
             refresh_vm(vm)
         return Response(vm_body(vm))
 
     def create(self, request: Request) -> Response:
+        refuse_unknown_params(request, set())
         checked = parse(CreateVmSerializer, request)
         vm, operation = actions.create_vm(asked=new_vm_of(checked), by=actor_of(request))
         return accepted(operation, {"vm": vm_body(vm), "vmid": str(vm.vmid)})
 
     def destroy(self, request: Request, pk: str) -> Response:
+        refuse_unknown_params(request, {"cluster"})
         vm = find_vm(request, pk)
         operation = actions.delete_vm(vm=vm, by=actor_of(request))
         return accepted(operation, {"message": f"VM {vm} is being deleted.", "vmid": str(vm.vmid)})
 
     @action(detail=True, methods=["post"], url_path="actions")
     def act(self, request: Request, pk: str) -> Response:
+        refuse_unknown_params(request, {"cluster"})
         vm = find_vm(request, pk)
         checked = parse(ActionSerializer, request)
         verb = checked["action"]
@@ -138,12 +150,13 @@ class SizeViewSet(ViewSet):
     lookup_value_regex = "[^/]+"
 
     def list(self, request: Request) -> Response:
-        refuse_unknown_params(request, set())
+        refuse_unknown_params(request, PAGING)
         rows, page = page_of(request, Size.objects.all())
         return listing("sizes", list(SizeSerializer(rows, many=True).data), page)
 
     def retrieve(self, request: Request, pk: str) -> Response:
-        size = Size.objects.filter(name=pk).first()
+        refuse_unknown_params(request, set())
+        size = Size.objects.filter(name=pk).first() if is_storable(pk) else None
         if size is None:
             raise NotFound("size_not_found", f"There is no size {pk[:64]!r}.")
         return Response(SizeSerializer(size).data)

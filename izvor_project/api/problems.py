@@ -12,6 +12,7 @@ from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from rest_framework import exceptions
 from rest_framework.response import Response
 
+from accounts.crypto import Unsealable
 from izvor_project.request_id import current_request_id
 from operations.refusals import Refusal
 from proxmox import OutcomeUnknown, ProxmoxError, TimedOut, Unreachable
@@ -23,7 +24,9 @@ CONTENT_TYPE = "application/problem+json"
 def problem(
     status: int, code: str, detail: str, *, errors: list[dict[str, str]] | None = None
 ) -> dict[str, Any]:
-    """`error` repeats `detail` for simple clients."""
+    """`error` repeats `detail` for simple clients; bad input names its fields, if it has any."""
+    if status == 400 and errors is None:
+        errors = [{"field": "", "message": detail}]
     body: dict[str, Any] = {
         "type": "about:blank",
         "title": HTTPStatus(status).phrase,
@@ -63,6 +66,8 @@ def sort_out(error: Exception) -> tuple[int | None, str, str, list[dict[str, str
         return error.status, error.code, error.detail, errors
     if isinstance(error, ProxmoxError):
         return proxmox_problem(error)
+    if isinstance(error, Unsealable):
+        return 503, "secret_unreadable", str(error), None
     if isinstance(error, exceptions.ValidationError):
         errors = flatten(error.detail)
         detail = "; ".join(
@@ -107,6 +112,9 @@ def flatten(detail: Any, path: str = "") -> list[dict[str, str]]:
     if isinstance(detail, dict):
         found = []
         for name, inner in detail.items():
+            if isinstance(name, int):
+                found += flatten(inner, f"{path}[{name}]")
+                continue
             step = "" if name == "non_field_errors" else str(name)
             found += flatten(inner, f"{path}.{step}" if path and step else path or step)
         return found

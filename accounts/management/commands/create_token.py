@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import IntegrityError
 
@@ -17,7 +18,7 @@ class Command(BaseCommand):
         parser.add_argument("--role", default="member", choices=[role for role, _ in ROLES])
 
     def handle(self, *args: Any, **options: Any) -> None:
-        project, _ = Project.objects.get_or_create(name=options["project"])
+        project = self.project(options["project"])
         try:
             _, text = ApiToken.objects.issue(
                 name=options["name"], project=project, role=options["role"]
@@ -28,3 +29,17 @@ class Command(BaseCommand):
                 "Revoke it in the admin, or choose another name."
             ) from None
         self.stdout.write(text)
+
+    def project(self, name: str) -> Project:
+        found = Project.objects.filter(name=name).first()
+        if found is not None:
+            return found
+        made = Project(name=name)
+        try:
+            made.full_clean()
+        except ValidationError:
+            raise CommandError(
+                f"{name!r} cannot be a project: up to 63 letters, digits, hyphens, underscores."
+            ) from None
+        made.save()
+        return made

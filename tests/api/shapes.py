@@ -1,0 +1,61 @@
+"""What every answer of the API has in common, and the asking for it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from django.http import HttpResponse
+from rest_framework.test import APIClient
+
+PROBLEM = {"type", "title", "status", "detail", "code", "error", "request_id"}
+
+
+def problem_of(answer: HttpResponse, status: int, code: str | None = None) -> dict[str, Any]:
+    """The answer's body, once it is a problem of API.md's shape with this status (and code)."""
+    assert answer.status_code == status, (answer.status_code, answer.content[:500])
+    assert answer["Content-Type"] == "application/problem+json"
+    body: dict[str, Any] = json.loads(answer.content)
+    assert set(body) == PROBLEM | ({"errors"} if status == 400 or "errors" in body else set())
+    assert body["status"] == status
+    assert body["detail"] == body["error"] != ""
+    assert body["request_id"] == answer["X-Request-ID"] != ""
+    for entry in body.get("errors", []):
+        assert set(entry) == {"field", "message"}
+        assert entry["message"]
+    if status == 400:
+        assert body["errors"]
+    if code is not None:
+        assert body["code"] == code, body
+    return body
+
+
+def fields_of(body: dict[str, Any]) -> list[str]:
+    return [entry["field"] for entry in body["errors"]]
+
+
+class Caller:
+    """A client that shows an unhandled error as the 500 that a real caller would see."""
+
+    def __init__(self, client: APIClient) -> None:
+        client.raise_request_exception = False
+        self.client = client
+
+    def ask(self, method: str, path: str, body: Any = None, **headers: str) -> HttpResponse:
+        answer: HttpResponse = self.client.generic(
+            method,
+            path,
+            b"" if body is None else body if isinstance(body, bytes) else json.dumps(body),
+            content_type=headers.pop("content_type", "application/json"),
+            headers={name.replace("_", "-"): value for name, value in headers.items()},
+        )
+        return answer
+
+    def get(self, path: str, **headers: str) -> HttpResponse:
+        return self.ask("GET", path, **headers)
+
+    def post(self, path: str, body: Any = None, **headers: str) -> HttpResponse:
+        return self.ask("POST", path, body, **headers)
+
+    def delete(self, path: str, **headers: str) -> HttpResponse:
+        return self.ask("DELETE", path, **headers)
