@@ -180,7 +180,6 @@ class Turn:
                 steps=self.history(step, upid=str(upid)),
                 due_at=self.lease.now() + datetime.timedelta(seconds=BACKSTOP_S),
                 waiting_for=f"Proxmox task {upid.type} on {upid.node}",
-                trouble_since=None,
             )
             cluster = self.operation.cluster_id
             transaction.on_commit(lambda: queue.send("operations.poll", cluster))
@@ -338,7 +337,10 @@ class Turn:
             return ending.fail(
                 self.lease, "timed_out", f"Waited {since:.0f} s in step {step.name} for {reason}."
             )
-        values: dict[str, Any] = {} if counts else {"step_started_at": self.lease.now()}
+        # The cluster has answered, so a trouble that was there is over.
+        values: dict[str, Any] = {"trouble_since": None}
+        if not counts:
+            values["step_started_at"] = self.lease.now()
         return self.come_back(check_s, waiting_for=reason[:500], **values)
 
     def seconds_since(self, moment: datetime.datetime | None) -> float:

@@ -1,8 +1,8 @@
 """A worker is killed at every point of every plan, and another goes on: nothing is lost or doubled.
 
-The points are found by running the plan: each call that changes something in Proxmox, before it is
-sent and after it was answered, and each write of the operation's row. A turn runs in a forked process
-that ends itself there, as SIGKILL would: without a word.
+The points are found by running the plan: each call that changes something in Proxmox, before it
+is sent and after it was answered, and each write of the operation's row. A turn runs in a forked
+process that ends itself there, as SIGKILL would: without a word.
 """
 
 from __future__ import annotations

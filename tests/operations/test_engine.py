@@ -1,4 +1,4 @@
-"""What the engine does when things go wrong: lost answers, failures, locks, foreign VMs, cancels."""
+"""What the engine does when things go wrong: lost answers, failures, foreign VMs, cancels."""
 
 from __future__ import annotations
 

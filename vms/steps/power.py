@@ -16,6 +16,8 @@ class PowerStep(Step[VmJob]):
 
     wanted: ClassVar[frozenset[str]]
     patience_s: ClassVar[float] = 600
+    # With HA, OK means "requested": its manager acts within some of its 10 s rounds.
+    settle_s: ClassVar[float] = 180
 
     def look(self, job: VmJob) -> Verdict:
         try:
@@ -88,7 +90,6 @@ class Reboot(PowerStep):
 
     name: ClassVar[str] = "reboot"
     wanted: ClassVar[frozenset[str]] = frozenset({RUNNING})
-    settle_s: ClassVar[float] = 180
     is_at_most_once: ClassVar[bool] = True
     cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
 
