@@ -21,8 +21,10 @@ def say(text: str = "") -> None:
 
 
 def complain(text: str) -> None:
+    """A line about what went wrong."""
     try:
-        print(text, file=sys.stderr, flush=True)
+        on_terminal = sys.stderr is not None and sys.stderr.isatty()
+        print(f"{CLEAR_LINE if on_terminal else ''}{text}", file=sys.stderr, flush=True)
     except OSError:
         sys.stderr = None
 
