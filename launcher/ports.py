@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import os
 import socket
+import tempfile
 from pathlib import Path
 
 from launcher.errors import LaunchError
@@ -33,15 +36,31 @@ def read_port(name: str, text: str) -> int:
 
 
 def remembered_port(file: Path, *, host: str, first: int) -> int:
-    """The port of the last start if it is still free, else the first free one from `first` up."""
+    """The port of the last start if it is still free, else the first free one from `first` up.
+
+    It stays ours until this process ends, also before somebody listens there."""
     try:
         port = int(file.read_text())
-        if 1 <= port <= 65535 and is_free(host, port):
+        if 1 <= port <= 65535 and is_free(host, port) and _reserve(port):
             return port
     except (OSError, ValueError):
         pass
     for port in range(first, first + 1000):
-        if is_free(host, port):
+        if is_free(host, port) and _reserve(port):
             write_private(file, f"{port}\n")
             return port
     raise LaunchError(f"No port from {first} to {first + 999} is free on {host}.")
+
+
+def _reserve(port: int) -> bool:
+    """Keep other launchers, of other checkouts, off this port: two that start at the same moment
+    would both find it free."""
+    file = Path(tempfile.gettempdir()) / f"izvor-port-{port}"
+    try:
+        # Another user's file may be locked but, in a folder like /tmp, not be opened to create.
+        flags = os.O_RDONLY if file.exists() else os.O_RDONLY | os.O_CREAT
+        descriptor = os.open(file, flags | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True  # left open on purpose: the lock lasts as long as we do

@@ -230,9 +230,10 @@ def test_two_checkouts_run_at_once_each_with_its_own_simulator(dev, tree, start)
     other = tree / "second"
     other.mkdir()
     make_stub_tree(other)
+    # At the same moment, so that both look for a port before either listens.
     one = dev()
-    one.wait_for(READY)
     two = start([sys.executable, "-m", "launcher", "dev"], cwd=other, IZVOR_PORT=str(free_port()))
+    one.wait_for(READY)
     two.wait_for(READY)
     urls = {given_to(here, "web")["PROXMOX_URL"] for here in (tree, other)}
     assert len(urls) == 2
