@@ -13,7 +13,10 @@ DEFAULT_PASSWORD = "simulator"  # noqa: S105 (of a simulator)
 
 @dataclass(slots=True)
 class Options:
-    """`speed` divides every simulated duration; `vms` counts guests besides the templates."""
+    """`speed` divides every simulated duration; `vms` counts guests besides the templates.
+
+    `cycle_s` is how far `/cluster/resources` may lag, in simulated seconds.
+    """
 
     host: str = "127.0.0.1"
     port: int = 8006
@@ -27,5 +30,6 @@ class Options:
     pve_version: str = "8.4"
     cluster_name: str = "demo"
     is_lagging: bool = True
+    cycle_s: float = 10.0
     has_fault_api: bool = False
     world: str = "demo"

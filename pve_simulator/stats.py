@@ -21,7 +21,6 @@ from .world import GIB, MIB, Guest, Node, Storage
 if TYPE_CHECKING:
     from .simulator import Simulator
 
-CYCLE_S = 10.0
 SILENT_AFTER_S = 300.0
 BOOT_S = 12.5
 REFRESH_COST_FACTOR = 4
@@ -186,7 +185,7 @@ class ResourceCache:
 
     async def refresh_for_ever(self) -> None:
         while True:
-            await self._sim.clock.sleep(CYCLE_S)
+            await self._sim.clock.sleep(self._sim.options.cycle_s)
             began = time.monotonic()
             for node in list(self._sim.world.nodes):
                 self._refresh_node(node)

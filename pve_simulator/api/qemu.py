@@ -64,9 +64,11 @@ async def index(_call: Call) -> Any:
 @route("POST", "/nodes/{node}/qemu")
 async def create(call: Call) -> Any:
     vmid, params = call.vmid, call.params
-    _require_allocate(call, vmid, params.get("pool"))
+    require_allocate(call, vmid, params.get("pool"))
     if "archive" in params:
-        raise PveError("restore is not simulated", status=501)
+        from .backup import restore
+
+        return await restore(call)
     changes = vmconfig.read_changes(params, is_root=call.identity.is_root)
     vmdisks.check_storages(call.sim, call.node, changes.values)
     for key, value in changes.values.items():
@@ -84,7 +86,8 @@ async def create(call: Call) -> Any:
     return start_task(call, "qmcreate", lambda job: _create(call, job, guest, changes))
 
 
-def _require_allocate(call: Call, vmid: int, pool: Any) -> None:
+def require_allocate(call: Call, vmid: int, pool: Any) -> None:
+    """403 unless the caller may make this VM, by itself or in the pool."""
     if pool and str(pool) not in call.sim.world.pools:
         raise forbidden(f"pool '{pool}' does not exist")
     if call.may(f"/vms/{vmid}", "VM.Allocate"):

@@ -66,6 +66,26 @@ def _copying(kind: str) -> Step:
     return lambda sim: sim.wait_for(is_copying, what=f"{kind} to copy")
 
 
+def _drop_backups(sim: SimulatorThread) -> None:
+    def drop(live: Simulator) -> None:
+        known = live.world.volumes[("local", "pve1")]
+        for volid in [v.volid for v in known.values() if v.content == "backup"]:
+            del known[volid]
+
+    sim.change(drop)
+
+
+def _data_of(volid: str, size: int) -> Step:
+    """How much of a volume a copy must move: more of it gives this machine more time."""
+
+    def change(live: Simulator) -> None:
+        volume = live.world.find_volume(volid, "pve1")
+        assert volume is not None
+        volume.data = size
+
+    return lambda sim: sim.change(change)
+
+
 def _ran_for_an_hour(vmid: int) -> Step:
     def age(live: Simulator) -> None:
         guest = live.world.guests[vmid]
@@ -197,8 +217,10 @@ BEFORE: dict[str, list[Step]] = {
     "345-status-right-after-reboot-task": [_running(9000)],
     "348-snapshot-os-with-agent": [_agent_of(9000)],
     "360-shutdown-os": [_drop_snapshots(9000)],
+    "413-slow-clone": [_data_of("local:9000/base-9000-disk-0.qcow2", 100 * MIB)],
     "414-during-clone-target-status": [_option_of(110, "ide2")],
     "419-during-clone-cluster-resources": [_fresh_resources],
+    "452-abort-clone": [_data_of("local:9000/base-9000-disk-0.qcow2", 64 * MIB)],
     "453-abort-clone-stop-task": [_copying("qmclone")],
     "500-set-lock-as-non-root": [_lock(101, "backup")],
     "521-protection-on": [_lock(101, None)],
@@ -211,6 +233,8 @@ BEFORE: dict[str, list[Step]] = {
     "644-create-big": [_guest(203, "third"), _big_image],
     "678-create-while-disk-left-behind-content": [_drop(211)],
     "679-cluster-resources-vm-end": [_drop_guests()],
+    "681-vzdump-running-2": [_guest(200, "src", runs=True, agent=True)],
+    "744-storage-disable": [_quiet, _drop_guests(), _drop_backups],
     "753-source-clone": [
         _guest(400, "src"),
         _guest(9000, "izvor-mini", template=1, tags="template"),

@@ -31,6 +31,7 @@ OPTIONAL = frozenset(["idle_time_ns"])
 """There or not depending on the moment: a disk that did nothing yet has no idle time."""
 
 _REPLACEMENTS = (
+    (r"vzdump-qemu-(\d+)-[\d_-]+\.vma", r"vzdump-qemu-\1.vma"),
     (r"UPID:[^\s'\"]+:", "UPID"),
     (r"BC:24:11(:[0-9A-F]{2}){3}", "MAC"),
     (r"bc:24:11(:[0-9a-f]{2}){3}", "mac"),
