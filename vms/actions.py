@@ -9,10 +9,11 @@ from django.db import transaction
 
 from accounts.actors import Actor
 from operations.enqueue import enqueue, holder_of, request_cancel
-from operations.models import EXCLUSIVE, QUEUED, SHARED, Operation
+from operations.models import EXCLUSIVE, QUEUED, Operation
 from operations.refusals import Conflict
-from vms import creation, preflight
-from vms.asked import NewVm
+from vms import changing, cloning, creation, preflight
+from vms.asked import CloneOf, NewVm, VmChanges
+from vms.creation import Draft
 from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED, UNKNOWN, VirtualMachine
 from vms.quota import check_quota
 
@@ -22,35 +23,21 @@ ALLOWED = {
     "stop": {RUNNING, PAUSED, UNKNOWN},
     "shutdown": {RUNNING, UNKNOWN},
     "reboot": {RUNNING, UNKNOWN},
+    "reset": {RUNNING, UNKNOWN},
+    "suspend": {RUNNING, UNKNOWN},
+    "resume": {PAUSED, SUSPENDED, UNKNOWN},
+    "snapshot": {RUNNING, PAUSED, STOPPED, UNKNOWN},
+    "clone": {RUNNING, PAUSED, STOPPED, UNKNOWN},
+    "migrate": {RUNNING, STOPPED, UNKNOWN},
+    "template": {STOPPED},
+    "change": {RUNNING, PAUSED, STOPPED, UNKNOWN},
 }
 
 
 def create_vm(*, asked: NewVm, by: Actor) -> tuple[VirtualMachine, Operation]:
     """Make a VM from a template."""
     draft = creation.draft_vm(asked, by=by)
-    draft = preflight.with_free_vmid(draft)
-    with transaction.atomic():
-        check_quota(
-            by.project,
-            vms=1,
-            cores=draft.vm.cores,
-            memory_mib=draft.vm.memory_mib,
-            disk_bytes=draft.vm.disk_bytes,
-        )
-        draft.vm.save(force_insert=True)
-        operation = enqueue(
-            "create_vm",
-            cluster=draft.vm.cluster,
-            by=by,
-            wants=[(draft.vm.claim, EXCLUSIVE), (draft.template.claim, SHARED)],
-            subject=draft.vm.uuid,
-            label=str(draft.vm),
-            project_id=draft.vm.project_id,
-            params=draft.params,
-            secrets=draft.secrets,
-        )
-    draft.vm.refresh_from_db()
-    return draft.vm, operation
+    return _create("create_vm", preflight.with_free_vmid(draft), by)
 
 
 def start_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
@@ -79,6 +66,84 @@ def reboot_vm(*, vm: VirtualMachine, timeout_s: int, by: Actor) -> Operation:
     return _enqueue("reboot_vm", vm, by, timeout_s=timeout_s)
 
 
+def reset_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
+    """Press the reset button."""
+    preflight.check_state(vm, "reset", ALLOWED["reset"])
+    return _enqueue("reset_vm", vm, by)
+
+
+def suspend_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
+    """Pause the VM: its memory stays where it is."""
+    preflight.check_state(vm, "suspend", ALLOWED["suspend"])
+    return _enqueue("suspend_vm", vm, by)
+
+
+def resume_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
+    """Let a paused VM go on, or wake one that is suspended to disk."""
+    preflight.check_state(vm, "resume", ALLOWED["resume"])
+    return _enqueue("resume_vm", vm, by)
+
+
+def migrate_vm(*, vm: VirtualMachine, node: str, by: Actor) -> Operation:
+    """Move the VM to another node, running or stopped."""
+    preflight.check_state(vm, "migrate", ALLOWED["migrate"])
+    preflight.check_target(vm, node)
+    return _enqueue("migrate_vm", vm, by, node=node)
+
+
+def take_snapshot(
+    *, vm: VirtualMachine, name: str, description: str, include_ram: bool, by: Actor
+) -> Operation:
+    """Keep the VM's disks as they are now, and with `include_ram` a running VM's memory."""
+    preflight.check_state(vm, "snapshot", ALLOWED["snapshot"])
+    preflight.check_new_snapshot(vm, name)
+    return _enqueue(
+        "take_snapshot", vm, by, snapshot=name, description=description, include_ram=include_ram
+    )
+
+
+def rollback_snapshot(*, vm: VirtualMachine, name: str, start: bool, by: Actor) -> Operation:
+    """Back to the snapshot; what has changed since is lost."""
+    preflight.check_state(vm, "rollback", ALLOWED["snapshot"])
+    preflight.check_snapshot(vm, name)
+    return _enqueue("rollback_snapshot", vm, by, snapshot=name, start=start)
+
+
+def delete_snapshot(*, vm: VirtualMachine, name: str, by: Actor) -> Operation:
+    """Forget the snapshot; the VM stays as it is."""
+    preflight.check_state(vm, "deleting a snapshot", ALLOWED["snapshot"])
+    preflight.check_snapshot(vm, name)
+    return _enqueue("delete_snapshot", vm, by, snapshot=name)
+
+
+def convert_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
+    """Make a template of the VM. There is no way back."""
+    if vm.is_protected:
+        raise Conflict("protected", f"VM {vm} is protected: set `protected` to false first.")
+    preflight.check_state(vm, "template", ALLOWED["template"])
+    return _enqueue("convert_vm", vm, by)
+
+
+def clone_vm(*, vm: VirtualMachine, asked: CloneOf, by: Actor) -> tuple[VirtualMachine, Operation]:
+    """Another VM like this one, stopped."""
+    preflight.check_state(vm, "clone", ALLOWED["clone"])
+    draft = cloning.draft_clone(vm, asked, by=by)
+    return _create("clone_vm", preflight.with_free_vmid(draft), by)
+
+
+def update_vm(*, vm: VirtualMachine, changes: VmChanges, by: Actor) -> Operation | None:
+    """Change what was asked. None: only Izvor's own fields were, and they are changed."""
+    draft = changing.draft_changes(vm, changes)
+    if draft.params:
+        preflight.check_state(vm, "change", ALLOWED["change"])
+    with transaction.atomic():
+        changing.write_own_fields(vm, changes)
+        if not draft.params:
+            return None
+        check_quota(vm.project, vms=0, **draft.growth)
+        return _enqueue("update_vm", vm, by, secrets=draft.secrets, **draft.params)
+
+
 def delete_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
     """Stop the VM if it runs, destroy it with its disks. One being created is canceled first."""
     preflight.check_deletable(vm)
@@ -94,8 +159,39 @@ def delete_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
         return _enqueue("delete_vm", vm, by, after=creating)
 
 
+def _create(kind: str, draft: Draft, by: Actor) -> tuple[VirtualMachine, Operation]:
+    with transaction.atomic():
+        check_quota(
+            by.project,
+            vms=1,
+            cores=draft.vm.cores,
+            memory_mib=draft.vm.memory_mib,
+            disk_bytes=draft.vm.disk_bytes,
+        )
+        draft.vm.save(force_insert=True)
+        operation = enqueue(
+            kind,
+            cluster=draft.vm.cluster,
+            by=by,
+            wants=[(draft.vm.claim, EXCLUSIVE), draft.source_claim],
+            subject=draft.vm.uuid,
+            label=str(draft.vm),
+            project_id=draft.vm.project_id,
+            params=draft.params,
+            secrets=draft.secrets,
+        )
+    draft.vm.refresh_from_db()
+    return draft.vm, operation
+
+
 def _enqueue(
-    kind: str, vm: VirtualMachine, by: Actor, *, after: Operation | None = None, **params: object
+    kind: str,
+    vm: VirtualMachine,
+    by: Actor,
+    *,
+    after: Operation | None = None,
+    secrets: dict[str, str] | None = None,
+    **params: object,
 ) -> Operation:
     with transaction.atomic():
         return enqueue(
@@ -107,5 +203,6 @@ def _enqueue(
             label=str(vm),
             project_id=vm.project_id,
             params=params,
+            secrets=secrets,
             after=after,
         )

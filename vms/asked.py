@@ -54,3 +54,30 @@ class NewVm:
     start_on_create: bool = True
     is_protected: bool = False
     keep: bool = False
+
+
+@dataclass(frozen=True)
+class CloneOf:
+    """A VM to be made from another."""
+
+    name: str
+    linked: bool = False
+    node: str = ""
+    storage: str = ""
+
+
+@dataclass(frozen=True)
+class VmChanges:
+    """What a PATCH named; None: it did not."""
+
+    name: str | None = None
+    description: str | None = None
+    tags: tuple[str, ...] | None = None
+    metadata: dict[str, str] | None = None
+    is_protected: bool | None = None
+    size: str | None = None
+    cores: int | None = None
+    memory_mib: int | None = None
+    disk_gib: int | None = None
+    network: str | None = None
+    cloud_init: CloudInit | None = None

@@ -8,6 +8,7 @@ from typing import Any
 
 from accounts.actors import Actor
 from clusters.models import ONLINE, Cluster, Storage
+from operations.models import SHARED
 from operations.refusals import Conflict, InvalidInput, Unavailable
 from templates_app.models import Template
 from vms.asked import NewVm
@@ -28,7 +29,7 @@ class Draft:
     """A creation about to be accepted: the VM's row, unsaved, and the operation's parameters."""
 
     vm: VirtualMachine
-    template: Template
+    source_claim: tuple[str, str]
     placement: Placement
     params: dict[str, Any]
     secrets: dict[str, str]
@@ -79,7 +80,7 @@ def draft_vm(asked: NewVm, *, by: Actor) -> Draft:
     )
     return Draft(
         vm=vm,
-        template=template,
+        source_claim=(template.claim, SHARED),
         placement=placement,
         params={
             "template_name": template.name,
@@ -97,7 +98,11 @@ def draft_vm(asked: NewVm, *, by: Actor) -> Draft:
             "start_on_create": asked.start_on_create,
             "keep": asked.keep,
             "placement": {"node": placement.node, "reason": placement.reason},
-            "lanes": lanes_for(template, placement, asked),
+            "lanes": storage_lanes(
+                template.cluster,
+                placement.node,
+                [asked.storage] if asked.storage else template.storages,
+            ),
         },
         secrets={"password": asked.cloud_init.password} if asked.cloud_init.password else {},
     )
@@ -168,14 +173,12 @@ def wanted_disk(asked: NewVm, size: Size | None, template: Template) -> int:
     return chosen if chosen * GIB >= template.disk_bytes else own
 
 
-def lanes_for(template: Template, placement: Placement, asked: NewVm) -> list[list[Any]]:
-    """Where the clone queues: its node, and each storage it allocates on."""
-    lanes: list[list[Any]] = [[f"node:{placement.node}", NODE_LANE]]
-    for name in [asked.storage] if asked.storage else template.storages:
-        storage = Storage.objects.filter(
-            cluster=template.cluster, node=placement.node, name=name
-        ).first()
+def storage_lanes(cluster: Cluster, node: str, storages: list[str]) -> list[list[Any]]:
+    """Where a clone queues: its node, and each storage it allocates on."""
+    lanes: list[list[Any]] = [[f"node:{node}", NODE_LANE]]
+    for name in storages:
+        storage = Storage.objects.filter(cluster=cluster, node=node, name=name).first()
         if storage is not None:
-            where = name if storage.is_shared else f"{name}@{placement.node}"
+            where = name if storage.is_shared else f"{name}@{node}"
             lanes.append([f"storage:{where}", STORAGE_LANES.get(storage.kind, 2)])
     return lanes

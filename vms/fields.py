@@ -86,15 +86,25 @@ def check_ssh_key(line: str) -> None:
             "the key in base64, and possibly a comment."
         )
     try:
-        blob = base64.b64decode(parts[1], validate=True)
-        (length,) = struct.unpack(">I", blob[:4])
-        inner = blob[4 : 4 + length].decode("ascii")
-    except (binascii.Error, struct.error, UnicodeDecodeError):
-        inner = ""
-    if inner != parts[0] or len(blob) < 4 + length + 4:
+        strings = _strings(base64.b64decode(parts[1], validate=True))
+    except (binascii.Error, struct.error):
+        strings = []
+    if len(strings) < 2 or strings[0] != parts[0].encode():
         raise serializers.ValidationError(
             f"This is not a whole {parts[0]} key: its base64 part is cut or altered."
         )
+
+
+def _strings(blob: bytes) -> list[bytes]:
+    """The strings that a key's data consists of (RFC 4253). Raises struct.error if it is cut."""
+    strings = []
+    while blob:
+        (length,) = struct.unpack(">I", blob[:4])
+        if len(blob) < 4 + length:
+            raise struct.error("cut")
+        strings.append(blob[4 : 4 + length])
+        blob = blob[4 + length :]
+    return strings
 
 
 def check_host(name: str) -> None:
@@ -121,6 +131,8 @@ def normalise_ip_config(text: str, gateway: str = "") -> str:
         key = "gw6" if ":" in gateway else "gw"
         if parts.setdefault(key, gateway) != gateway:
             raise serializers.ValidationError(f"`gateway` says {gateway}, ip_config {parts[key]}.")
+    if not parts:
+        raise serializers.ValidationError("Give e.g. ip=dhcp or ip=192.0.2.10/24,gw=192.0.2.1.")
     _check_family(parts, "ip", "gw", 4, {"dhcp"})
     _check_family(parts, "ip6", "gw6", 6, {"dhcp", "auto"})
     return ",".join(f"{key}={parts[key]}" for key in ("ip", "gw", "ip6", "gw6") if key in parts)

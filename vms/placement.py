@@ -44,6 +44,9 @@ def choose_node(
         raise InvalidInput(
             "node", f"{template.cluster} has no node {node!r}; it has {', '.join(sorted(nodes))}."
         )
+    here = Storage.objects.filter(cluster=template.cluster, name=storage, missing_since=None)
+    if storage and not here.exists():
+        raise InvalidInput("storage", f"{template.cluster} has no storage {storage!r}.")
     largest = max((n.memory_bytes for n in nodes.values()), default=0)
     if largest and memory_mib * MIB > largest:
         raise InvalidInput(

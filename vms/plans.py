@@ -3,15 +3,30 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Callable
 
 from django.utils import timezone
 
 from operations.models import SUCCEEDED, Operation
-from operations.plans import Plan, register
+from operations.plans import Plan, Step, register
 from vms.job import VmJob, open_job
 from vms.models import VirtualMachine
+from vms.steps.changes import Convert, Migrate, Reconfigure
 from vms.steps.creation import Clone, Configure, Discard, GrowDisk, Ready
-from vms.steps.power import Destroy, Reboot, ShutDown, Start, StartAgain, Stop, StopForDeletion
+from vms.steps.power import (
+    Destroy,
+    Reboot,
+    Reset,
+    Resume,
+    ShutDown,
+    Start,
+    StartAgain,
+    StartIfAsked,
+    Stop,
+    StopForDeletion,
+    Suspend,
+)
+from vms.steps.snapshots import DeleteSnapshot, MarkAgain, Observe, Rollback, TakeSnapshot
 
 # The cluster's list lags up to 10 s behind; it counts for a VM again this long after an operation.
 SETTLED_AFTER = datetime.timedelta(seconds=15)
@@ -49,59 +64,46 @@ def end_deletion(operation: Operation, state: str) -> None:
         VirtualMachine.objects.subject_of(operation).update(deleted_at=timezone.now())
 
 
+def plan(
+    kind: str,
+    title: str,
+    *steps: Step[VmJob],
+    undo: tuple[Step[VmJob], ...] = (),
+    on_end: Callable[[Operation, str], None] = free_vm,
+) -> Plan[VmJob]:
+    return Plan(kind, title, open_job, steps, undo=undo, on_claim=claim_vm, on_end=on_end)
+
+
 PLANS: tuple[Plan[VmJob], ...] = (
-    Plan(
-        kind="create_vm",
-        title="Create",
-        open=open_job,
-        steps=(Clone(), Configure(), GrowDisk(), Start(), Ready()),
+    plan(
+        "create_vm",
+        "Create",
+        Clone(),
+        Configure(),
+        GrowDisk(),
+        Start(),
+        Ready(),
         undo=(Discard(),),
-        on_claim=claim_vm,
         on_end=end_creation,
     ),
-    Plan(
-        kind="start_vm",
-        title="Start",
-        open=open_job,
-        steps=(StartAgain(),),
-        on_claim=claim_vm,
-        on_end=free_vm,
-    ),
-    Plan(
-        kind="stop_vm",
-        title="Stop",
-        open=open_job,
-        steps=(Stop(),),
-        on_claim=claim_vm,
-        on_end=free_vm,
-    ),
-    Plan(
-        kind="shutdown_vm",
-        title="Shut down",
-        open=open_job,
-        steps=(ShutDown(),),
-        on_claim=claim_vm,
-        on_end=free_vm,
-    ),
-    Plan(
-        kind="reboot_vm",
-        title="Reboot",
-        open=open_job,
-        steps=(Reboot(),),
-        on_claim=claim_vm,
-        on_end=free_vm,
-    ),
-    Plan(
-        kind="delete_vm",
-        title="Delete",
-        open=open_job,
-        steps=(StopForDeletion(), Destroy()),
-        on_claim=claim_vm,
-        on_end=end_deletion,
-    ),
+    plan("clone_vm", "Clone", Clone(), Ready(), undo=(Discard(),), on_end=end_creation),
+    plan("update_vm", "Update", Reconfigure(), GrowDisk(), Observe()),
+    plan("start_vm", "Start", StartAgain()),
+    plan("stop_vm", "Stop", Stop()),
+    plan("shutdown_vm", "Shut down", ShutDown()),
+    plan("reboot_vm", "Reboot", Reboot()),
+    plan("reset_vm", "Reset", Reset()),
+    plan("suspend_vm", "Suspend", Suspend()),
+    plan("resume_vm", "Resume", Resume()),
+    plan("migrate_vm", "Migrate", Migrate()),
+    plan("take_snapshot", "Snapshot", TakeSnapshot()),
+    plan("delete_snapshot", "Delete snapshot", DeleteSnapshot()),
+    plan("rollback_snapshot", "Roll back", Rollback(), MarkAgain(), StartIfAsked(), Observe()),
+    plan("convert_vm", "Convert to template", Convert()),
+    plan("delete_vm", "Delete", StopForDeletion(), Destroy(), on_end=end_deletion),
 )
 
 
 def register_all() -> None:
-    for plan in PLANS:
-        register(plan)
+    for known in PLANS:
+        register(known)

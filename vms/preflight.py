@@ -6,10 +6,10 @@ from django.conf import settings
 
 from accounts.crypto import Unsealable
 from clusters.connect import connect
-from clusters.models import Cluster
+from clusters.models import Cluster, Node
 from clusters.vmids import NoVmidLeft, next_vmid
-from operations.refusals import Conflict, Unavailable
-from proxmox import Client, ProxmoxError
+from operations.refusals import Conflict, InvalidInput, NotFound, Unavailable
+from proxmox import Client, ProxmoxError, TimedOut, Unreachable
 from vms import observe
 from vms.creation import Draft
 from vms.job import is_taken
@@ -21,6 +21,9 @@ VMID_TRIES = 20
 
 
 def client_of(cluster: Cluster) -> Client:
+    """Raises Unavailable where Izvor cannot, or was told not to, speak to the cluster."""
+    if not cluster.is_enabled:
+        raise Unavailable("cluster_disabled", f"Cluster {cluster} is switched off in Izvor.")
     try:
         return connect(cluster, call_s=settings.ENGINE["call_s"])
     except Unsealable as error:
@@ -40,6 +43,13 @@ def with_free_vmid(draft: Draft) -> Draft:
             try:
                 if client.vmid_is_free(draft.vm.vmid, timeout_s=LOOK_S):
                     break
+            except TimedOut:
+                # Slow, or silent since inventory looked: the worker asks again, and longer.
+                break
+            except Unreachable as error:
+                raise Unavailable(
+                    "cluster_unavailable", f"Cluster {cluster} cannot be reached: {error}"
+                ) from None
             except ProxmoxError:
                 break
     except NoVmidLeft as error:
@@ -53,33 +63,41 @@ def check_state(vm: VirtualMachine, verb: str, allowed: set[str]) -> None:
         raise Conflict(
             "wrong_state", f"VM {vm} was not created successfully; it can only be deleted."
         )
-    if vm.lock and vm.lock != "suspended":
+    client = client_of(vm.cluster)
+    if vm.doing:
+        return  # its claim says no, and names the task
+    if is_locked(vm) or vm.power not in allowed:
+        look_again(vm, client)
+    if is_locked(vm):
         raise Conflict("locked", f"VM {vm} is locked in Proxmox ({vm.lock}).")
-    if vm.doing or vm.power in allowed:
-        return
-    power = power_now(vm)
-    if power not in allowed:
+    if vm.power not in allowed:
         wanted = " or ".join(sorted(allowed - {UNKNOWN}))
-        raise Conflict("wrong_state", f"VM {vm} is {power}; {verb} needs it to be {wanted}.")
+        raise Conflict("wrong_state", f"VM {vm} is {vm.power}; {verb} needs it to be {wanted}.")
 
 
-def power_now(vm: VirtualMachine) -> str:
+def is_locked(vm: VirtualMachine) -> bool:
+    """A VM suspended to disk is locked as well, but may be woken."""
+    return bool(vm.lock) and vm.lock != "suspended"
+
+
+def look_again(vm: VirtualMachine, client: Client) -> None:
+    """Power and lock as they are now, where the cluster answers soon; else as they were seen."""
     try:
-        status = client_of(vm.cluster).guest_status(vm.node, vm.vmid, timeout_s=LOOK_S)
+        status = client.guest_status(vm.node, vm.vmid, timeout_s=LOOK_S)
     except ProxmoxError:
-        return vm.power
+        return
     observe.save(vm, observe.status_values(status))
-    return vm.power
 
 
 def check_deletable(vm: VirtualMachine) -> None:
     """Refuse what is protected, here or in Proxmox, and what is another VM by now."""
     if vm.is_protected:
         raise Conflict("protected", f"VM {vm} is protected: set `protected` to false first.")
+    client = client_of(vm.cluster)
     if vm.doing:
         return
     try:
-        config = client_of(vm.cluster).guest_config(vm.node, vm.vmid, timeout_s=LOOK_S)
+        config = client.guest_config(vm.node, vm.vmid, timeout_s=LOOK_S)
     except ProxmoxError:
         # Gone already, moved, or silent: the worker looks again, and longer.
         return
@@ -91,3 +109,39 @@ def check_deletable(vm: VirtualMachine) -> None:
         )
     if config.protection:
         raise Conflict("protected", f"VM {vm} is protected in Proxmox: unset `protection` there.")
+
+
+def find_node(cluster: Cluster, name: str) -> Node:
+    """Raises InvalidInput when the cluster has none of that name, Conflict when it is down."""
+    node = Node.objects.filter(cluster=cluster, name=name, missing_since=None).first()
+    if node is None:
+        raise InvalidInput("node", f"{cluster} has no node {name!r}.")
+    if not node.is_online:
+        raise Conflict("node_unsuitable", f"Node {name} is {node.status}.", field="node")
+    return node
+
+
+def check_target(vm: VirtualMachine, name: str) -> None:
+    """Can the VM move there?"""
+    if find_node(vm.cluster, name).name == vm.node:
+        raise Conflict("already_there", f"VM {vm} is on {name} already.", field="node")
+
+
+def snapshot_names(vm: VirtualMachine) -> set[str] | None:
+    """None when the cluster does not say in time: the worker looks again."""
+    try:
+        found = client_of(vm.cluster).snapshots(vm.node, vm.vmid, timeout_s=LOOK_S)
+    except ProxmoxError:
+        return None
+    return {snapshot.name for snapshot in found if not snapshot.is_current}
+
+
+def check_new_snapshot(vm: VirtualMachine, name: str) -> None:
+    if name in (snapshot_names(vm) or ()):
+        raise Conflict("snapshot_exists", f"VM {vm} has a snapshot {name} already.", field="name")
+
+
+def check_snapshot(vm: VirtualMachine, name: str) -> None:
+    names = snapshot_names(vm)
+    if names is not None and name not in names:
+        raise NotFound("snapshot_not_found", f"VM {vm} has no snapshot {name!r}.")

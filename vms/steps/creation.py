@@ -105,7 +105,7 @@ class Configure(Step[VmJob]):
     def look(self, job: VmJob) -> Verdict:
         wrong = [
             f"{key} is {shown(job.config().raw.get(key))} instead of {shown(value)}"
-            for key, value in self._wanted(job).items()
+            for key, value in self.wanted(job).items()
             if not matches(key, job.config(), value)
         ]
         if wrong:
@@ -117,7 +117,7 @@ class Configure(Step[VmJob]):
     def act(self, job: VmJob) -> Upid | None:
         changes = {
             key: value
-            for key, value in self._wanted(job).items()
+            for key, value in self.wanted(job).items()
             if not matches(key, job.config(), value)
         }
         password = job.secrets.get("password")
@@ -131,7 +131,7 @@ class Configure(Step[VmJob]):
     def record(self, job: VmJob) -> None:
         observe.save(job.vm, observe.config_values(job.vm, job.config()))
 
-    def _wanted(self, job: VmJob) -> dict[str, Any]:
+    def wanted(self, job: VmJob) -> dict[str, Any]:
         """Options as Proxmox names them. `sockets` is 1, so that `cores` is what was asked for."""
         asked, cloud_init = job.params, job.params["cloud_init"]
         wanted: dict[str, Any] = {
@@ -139,7 +139,7 @@ class Configure(Step[VmJob]):
             "sockets": 1,
             "memory": asked["memory_mib"],
             "tags": ";".join(asked["tags"]),
-            "net0": self._network(job, asked["network"]),
+            "net0": self.network(job, asked["network"]),
             "ciuser": cloud_init.get("user"),
             "sshkeys": "\n".join(cloud_init.get("ssh_keys", [])) or None,
             "ipconfig0": cloud_init.get("ip_config"),
@@ -148,7 +148,7 @@ class Configure(Step[VmJob]):
         }
         return {key: value for key, value in wanted.items() if value is not None}
 
-    def _network(self, job: VmJob, bridge: str) -> str | None:
+    def network(self, job: VmJob, bridge: str) -> str | None:
         """net0 on the wanted bridge, with the MAC and the other settings it has."""
         if not bridge:
             return None

@@ -116,6 +116,65 @@ class Reboot(PowerStep):
         return [str(task.upid) for task in tasks]
 
 
+class Reset(PowerStep):
+    """The reset button: at once, and nothing tells afterwards that it was pressed."""
+
+    name: ClassVar[str] = "reset"
+    wanted: ClassVar[frozenset[str]] = frozenset({RUNNING})
+    is_at_most_once: ClassVar[bool] = True
+    cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
+
+    def look(self, job: VmJob) -> Verdict:
+        verdict = super().look(job)
+        if job.operation.acted_at is None and isinstance(verdict, Done):
+            return Act(f"VM {job.vm.vmid} was not reset yet")
+        if isinstance(verdict, Act):
+            raise StepFailed("wrong_state", f"{verdict.missing}: only a running VM is reset.")
+        return verdict
+
+    def act(self, job: VmJob) -> Upid | None:
+        return job.client.reset(job.vm.node, job.vm.vmid, timeout_s=job.call_s())
+
+    def find_task(self, job: VmJob) -> list[str]:
+        tasks = job.client.tasks(
+            job.vm.node, source="all", vmid=job.vm.vmid, typefilter="qmreset", timeout_s=10
+        )
+        return [str(task.upid) for task in tasks]
+
+
+class Suspend(PowerStep):
+    """Its CPUs stand still, its memory stays in the node's."""
+
+    name: ClassVar[str] = "suspend"
+    wanted: ClassVar[frozenset[str]] = frozenset({PAUSED})
+    cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
+
+    def act(self, job: VmJob) -> Upid | None:
+        return job.client.suspend(job.vm.node, job.vm.vmid, timeout_s=job.call_s())
+
+
+class Resume(PowerStep):
+    """Running again: a paused VM goes on, one suspended to disk is started from there."""
+
+    name: ClassVar[str] = "resume"
+    wanted: ClassVar[frozenset[str]] = frozenset({RUNNING})
+    cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
+
+    def act(self, job: VmJob) -> Upid | None:
+        if job.status().is_stopped:
+            return job.client.start(job.vm.node, job.vm.vmid, timeout_s=job.call_s())
+        return job.client.resume(job.vm.node, job.vm.vmid, timeout_s=job.call_s())
+
+
+class StartIfAsked(Start):
+    """After a rollback: only with `start`."""
+
+    cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
+
+    def is_needed(self, job: VmJob) -> bool:
+        return bool(job.params["start"])
+
+
 class StopForDeletion(Stop):
     """A VM is deleted in any state; one that is protected is not even stopped."""
 

@@ -1,0 +1,106 @@
+"""Changing a VM: its configuration, its node, its nature."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from django.utils import timezone
+
+from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
+from proxmox import Upid
+from templates_app.models import Template
+from vms import observe
+from vms.job import READ_S, VmJob
+from vms.marks import with_mark
+from vms.models import PAUSED, RUNNING, VirtualMachine
+from vms.steps.creation import Configure
+
+
+class Reconfigure(Configure):
+    """The options that a PATCH named, and no others; what waits for a reboot is noted."""
+
+    name: ClassVar[str] = "reconfigure"
+    cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
+
+    def is_needed(self, job: VmJob) -> bool:
+        return bool(job.params["options"] or job.params["network"] or job.secrets)
+
+    def look(self, job: VmJob) -> Verdict:
+        verdict = super().look(job)
+        if isinstance(verdict, Done):
+            pending = job.client.guest_pending(job.vm.node, job.vm.vmid, timeout_s=READ_S)
+            job.notes["pending"] = sorted(option.key for option in pending if option.is_pending)
+        return verdict
+
+    def wanted(self, job: VmJob) -> dict[str, Any]:
+        options = dict(job.params["options"])
+        if "description" in options and job.vm.is_ours:
+            options["description"] = with_mark(options["description"], job.mark)
+        network = self.network(job, job.params["network"])
+        return options | ({"net0": network} if network else {})
+
+
+class Migrate(Step[VmJob]):
+    """On the wanted node. A running VM goes on running, its local disks are copied along."""
+
+    name: ClassVar[str] = "migrate"
+    patience_s: ClassVar[float] = 6 * 3600
+    settle_s: ClassVar[float] = 180
+    cancel: ClassVar[Cancel] = Cancel.ABORT
+
+    def look(self, job: VmJob) -> Verdict:
+        lock = job.config().lock
+        if lock:
+            return Wait(f"VM {job.vm.vmid} to be unlocked ({lock})")
+        if job.vm.node == job.params["node"]:
+            return Done()
+        return Act(f"VM {job.vm.vmid} is on {job.vm.node}")
+
+    def act(self, job: VmJob) -> Upid | None:
+        return job.client.migrate(
+            job.vm.node,
+            job.vm.vmid,
+            job.params["node"],
+            online=observe.power_of(job.status()) in {RUNNING, PAUSED},
+            with_local_disks=True,
+            timeout_s=job.call_s(),
+        )
+
+    def record(self, job: VmJob) -> None:
+        observe.save(job.vm, {"node": job.params["node"], "details_at": None})
+
+
+class Convert(Step[VmJob]):
+    """A template, and no VM any more. There is no way back."""
+
+    name: ClassVar[str] = "convert"
+    settle_s: ClassVar[float] = 10
+    cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
+
+    def look(self, job: VmJob) -> Verdict:
+        config = job.config()
+        if config.is_template:
+            return Done()
+        if config.lock:
+            return Wait(f"VM {job.vm.vmid} to be unlocked ({config.lock})")
+        if not job.status().is_stopped:
+            raise StepFailed("wrong_state", f"VM {job.vm.vmid} was started meanwhile.")
+        return Act(f"VM {job.vm.vmid} is no template")
+
+    def act(self, job: VmJob) -> Upid | None:
+        return job.client.convert_to_template(job.vm.node, job.vm.vmid, timeout_s=job.call_s())
+
+    def record(self, job: VmJob) -> None:
+        config, now = job.config(), timezone.now()
+        VirtualMachine.objects.filter(pk=job.vm.pk).update(deleted_at=now)
+        Template.objects.filter(
+            cluster=job.operation.cluster, vmid=job.vm.vmid, missing_since=None
+        ).delete()
+        Template.objects.create(
+            cluster=job.operation.cluster,
+            vmid=job.vm.vmid,
+            node=job.vm.node,
+            name=config.name or job.vm.name,
+            tags=sorted(config.tags),
+            synced_at=now,
+        )
