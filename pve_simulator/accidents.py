@@ -96,6 +96,11 @@ def expire_tickets(sim: Simulator) -> None:
     sim.access.tickets_valid_from = int(sim.clock.now()) + 1
 
 
+def foreign_certificate(sim: Simulator, is_foreign: bool = True) -> None:
+    """New connections get a certificate of another CA."""
+    sim.faults.has_foreign_certificate = is_foreign
+
+
 def crash_guest(sim: Simulator, vmid: int) -> None:
     """QEMU dies: the guest is stopped without any task."""
     power.mark_stopped(sim.world.guests[vmid])
@@ -150,6 +155,7 @@ ACCIDENTS: dict[str, Callable[..., Any]] = {
         warn_next_task,
         fail_next_task,
         expire_tickets,
+        foreign_certificate,
         crash_guest,
         agent_dead,
         deaf_guest,

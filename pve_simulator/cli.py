@@ -58,6 +58,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-lag", action="store_true", help="/cluster/resources is always current"
     )
+    parser.add_argument(
+        "--endpoint-per-node",
+        action="store_true",
+        help="a port for each node, counted up from --port; it is dead while its node is down",
+    )
     parser.add_argument("--faults", action="store_true", help="open the fault API under /sim")
     parser.add_argument("--ready-file", type=Path, help="write the URL here when ready")
     return parser
@@ -92,6 +97,7 @@ def read_options(arguments: list[str]) -> tuple[Options, Path | None]:
         cluster_name=given.cluster_name,
         is_lagging=not given.no_lag,
         has_fault_api=given.faults,
+        has_endpoint_per_node=given.endpoint_per_node,
     )
     return options, given.ready_file
 
@@ -117,7 +123,7 @@ async def serve(options: Options, ready_file: Path | None) -> None:
     try:
         await server.start()
         if ready_file is not None:
-            ready_file.write_text(f"{server.url}\n")
+            ready_file.write_text("".join(f"{url}\n" for url in server.urls))
         print(f"simulator ready {server.url}", flush=True)
         await stop.wait()
     finally:

@@ -53,6 +53,7 @@ class Fault:
 class Faults:
     def __init__(self) -> None:
         self.rules: list[Fault] = []
+        self.has_foreign_certificate = False
 
     def add(self, kind: str, **settings: Any) -> Fault:
         """Add a rule; raises ValueError for an unknown kind or a broken pattern."""

@@ -32,4 +32,5 @@ class Options:
     is_lagging: bool = True
     cycle_s: float = 10.0
     has_fault_api: bool = False
+    has_endpoint_per_node: bool = False
     world: str = "demo"

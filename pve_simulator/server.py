@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+from functools import partial
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 from weakref import WeakSet
@@ -15,6 +17,7 @@ from . import fault_api, permissions, routing, schema
 from .access import Identity
 from .errors import PveError, unauthorized
 from .images import UPLOAD, Receiver
+from .listener import Listener
 from .routing import Call, WithTotal
 from .simulator import LoggedCall, Simulator
 
@@ -37,22 +40,51 @@ class Server:
         routing.load_all()
         self.sim = sim
         self.port = 0
+        self.endpoints: dict[str, int] = {}
+        self._listeners: list[Listener] = []
+        self._contexts: dict[Path, ssl.SSLContext] = {}
         self._transports: WeakSet[asyncio.Transport] = WeakSet()
         app = web.Application(client_max_size=MAX_UPLOAD_BYTES)
         app.router.add_route("*", "/{tail:.*}", self._serve)
         self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
 
     async def start(self) -> None:
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        context.load_cert_chain(self.sim.certificates.server_file)
-        await self.sim.start()
-        await self._runner.setup()
+        """Open one port, or one a node with `has_endpoint_per_node` (the first is `port`)."""
         options = self.sim.options
-        site = web.TCPSite(self._runner, options.host, options.port, ssl_context=context)
-        await site.start()
-        self.port = self._runner.addresses[0][1]
+        await self._runner.setup()
+        names: list[str | None] = [None]
+        if options.has_endpoint_per_node:
+            names = list(self.sim.world.nodes)
+        for index, name in enumerate(names):
+            listener = Listener(
+                factory=self._runner.server,  # type: ignore[arg-type]
+                context=self._context,
+                is_down=partial(self._is_down, name),
+            )
+            listener.open(options.host, options.port + index if options.port else 0)
+            self._listeners.append(listener)
+            self.endpoints[name or ""] = listener.port
+        self.port = self._listeners[0].port
+        await self.sim.start()
+
+    def _is_down(self, name: str | None) -> bool:
+        node = self.sim.world.nodes.get(name or "")
+        return node is not None and not node.is_online
+
+    def _context(self) -> ssl.SSLContext:
+        """The certificate for new connections: the simulator's, or that of a stranger."""
+        files = self.sim.certificates
+        if self.sim.faults.has_foreign_certificate:
+            files = self.sim.foreign_certificates()
+        if files.server_file not in self._contexts:
+            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+            context.load_cert_chain(files.server_file)
+            self._contexts[files.server_file] = context
+        return self._contexts[files.server_file]
 
     async def close(self) -> None:
+        for listener in self._listeners:
+            await listener.close()
         served = self._runner.server
         if served is not None:
             self._transports.update(c.transport for c in served.connections if c.transport)
@@ -68,6 +100,12 @@ class Server:
         host = self.sim.options.host
         shown = f"[{host}]" if ":" in host else host
         return f"https://{shown}:{self.port}"
+
+    @property
+    def urls(self) -> list[str]:
+        """Of every endpoint, in the order of the nodes."""
+        base = self.url.rsplit(":", 1)[0]
+        return [f"{base}:{listener.port}" for listener in self._listeners]
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         if request.transport is not None:

@@ -110,6 +110,11 @@ class Simulator:
         if self._temporary is not None:
             self._temporary.cleanup()
 
+    def foreign_certificates(self) -> tls.Certificates:
+        """Those of another CA, made when first needed."""
+        folder = self.certificates.ca_file.parent / "foreign"
+        return tls.ensure_certificates(folder, tuple(self.world.nodes))
+
     def touch(self) -> None:
         """The state changed: it is to be saved."""
         if self.persistence:

@@ -104,6 +104,10 @@ class SimulatorThread:
     def url(self) -> str:
         return self.server.url
 
+    def url_of(self, node: str) -> str:
+        """A node's own endpoint, with `has_endpoint_per_node=True`."""
+        return f"https://127.0.0.1:{self.server.endpoints[node]}"
+
     @property
     def port(self) -> int:
         return self.server.port

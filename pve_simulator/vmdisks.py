@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from . import drives, vmconfig, volumes
 from .drives import Drive
 from .errors import PveError
@@ -137,16 +139,7 @@ async def _import(
         volumes.remove(sim, target.volid, guest.node)
 
     job.on_failure(undo)
-    image = Volume(
-        source.volid,
-        source.content,
-        source.format,
-        target.size,
-        source.used,
-        source.ctime,
-        data=source.data or target.size,
-        system=source.system,
-    )
+    image = dataclasses.replace(source, size=target.size, data=source.data or target.size)
     await volumes.copy_into(
         sim,
         job,

@@ -18,8 +18,8 @@ TOGETHER = (("484-race-clone-same-newid-0", "485-race-clone-same-newid-1"),)
 
 WRONG_SECRET = ("012-version-bad-token-secret",)
 
-NOT_SENT = ("045-plain-http",)
-"""Left out for a reason that the list of exclusions gives."""
+PLAIN_HTTP = ("045-plain-http",)
+"""Sent without TLS."""
 
 Step = Callable[[SimulatorThread], None]
 
