@@ -86,6 +86,10 @@ class Started:
     def output(self) -> str:
         return self.output_file.read_text()
 
+    def age_s(self) -> float:
+        """Seconds since its start."""
+        return time.monotonic() - self.started_at
+
     def wait_for(self, text: str, *, timeout_s: float = 30.0) -> None:
         def said_or_ended() -> bool:
             return text in self.output or self.process.poll() is not None
