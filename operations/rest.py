@@ -12,6 +12,7 @@ from rest_framework.response import Response
 
 from operations.models import Operation
 from operations.plans import plan_for
+from operations.refusals import InvalidInput
 
 # Read and removed by the wait layer; it never leaves the process.
 AWAIT_HEADER = "X-Izvor-Await"
@@ -112,4 +113,7 @@ def _step_body(operation: Operation, name: str, step: dict[str, Any] | None) -> 
 
 def wants_fresh(request: Request | HttpRequest) -> bool:
     """`?refresh=true`: ask Proxmox first."""
-    return request.GET.get("refresh", "").lower() in {"1", "true", "yes"}
+    raw = request.GET.get("refresh", "false").lower()
+    if raw not in {"1", "true", "yes", "0", "false", "no"}:
+        raise InvalidInput("refresh", "Give true or false.")
+    return raw in {"1", "true", "yes"}

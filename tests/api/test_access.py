@@ -329,7 +329,7 @@ def settings_check(**env: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("bind", ["0.0.0.0", "::", "192.0.2.7", "pve.example.org"])  # noqa: S104
+@pytest.mark.parametrize("bind", ["0.0.0.0", "::", "192.0.2.7", "pve.example.org"])
 def test_without_tokens_it_refuses_to_listen_elsewhere(bind):
     ended = settings_check(IZVOR_AUTH="none", IZVOR_BIND=bind)
     assert ended.returncode != 0
