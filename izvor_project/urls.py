@@ -7,8 +7,7 @@ from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from izvor_project import health
-from izvor_project.api import problems
-from izvor_project.api.routes import router
+from izvor_project.api import problems, routes
 
 
 def home(request: HttpRequest) -> HttpResponse:
@@ -20,7 +19,7 @@ urlpatterns = [
     path("health", health.health),
     path("health/live", health.live),
     path("health/ready", health.ready),
-    path("api/v1/", include(router.urls)),
+    path("api/v1/", include(routes.urlpatterns)),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("admin/", admin.site.urls),

@@ -12,6 +12,7 @@ from typing import Any
 from rest_framework import serializers
 
 _LABEL = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?")
+_SNAPSHOT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,39}")
 _TAG = re.compile(r"[a-z0-9_][a-z0-9_\-+.]*", re.IGNORECASE)
 _USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}\$?", re.IGNORECASE)
 _BRIDGE = re.compile(r"[a-zA-Z][a-zA-Z0-9_.-]{0,39}")
@@ -55,6 +56,14 @@ def check_name(name: str) -> None:
         raise serializers.ValidationError(
             "Give a DNS name: letters, digits and hyphens, in labels of at most 63 separated by "
             "dots, none of which begins or ends with a hyphen."
+        )
+
+
+def check_snapshot_name(name: str) -> None:
+    """Proxmox's rule; `current` is what it calls the present state."""
+    if not _SNAPSHOT.fullmatch(name) or name == "current":
+        raise serializers.ValidationError(
+            "Give 2 to 40 letters, digits, _ or -, beginning with a letter, but not `current`."
         )
 
 

@@ -11,7 +11,7 @@ from rest_framework.exceptions import ValidationError
 
 from accounts.rest import StrictSerializer
 from vms import fields
-from vms.asked import CloudInit, NewVm
+from vms.asked import CloudInit, NewVm, VmChanges
 from vms.fields import StrictBooleanField, StrictCharField, StrictIntegerField
 from vms.models import CORES, DISK_GIB, MEMORY_MIB, Size, VirtualMachine, VmUsage
 
@@ -48,11 +48,9 @@ class CloudInitSerializer(StrictSerializer):
         return attrs
 
 
-class CreateVmSerializer(StrictSerializer):
-    """`POST /vms`."""
+class VmFields(StrictSerializer):
+    """What can be asked for at the creation and changed later."""
 
-    name = StrictCharField(min_length=2, max_length=63, validators=[fields.check_name])
-    template = StrictCharField(max_length=255, help_text="a template's name, or its VMID")
     size = StrictCharField(max_length=40, required=False)
     cores = StrictIntegerField(min_value=CORES[0], max_value=CORES[1], required=False)
     memory = StrictIntegerField(
@@ -61,13 +59,9 @@ class CreateVmSerializer(StrictSerializer):
     disk_size = StrictIntegerField(
         min_value=DISK_GIB[0], max_value=DISK_GIB[1], required=False, help_text="GiB"
     )
-    node = StrictCharField(max_length=63, required=False)
-    cluster = StrictCharField(max_length=63, required=False)
     network = StrictCharField(
         max_length=40, required=False, validators=[fields.check_bridge], help_text="a bridge"
     )
-    storage = StrictCharField(max_length=100, required=False)
-    ip_config = StrictCharField(max_length=255, required=False)
     cloud_init = CloudInitSerializer(required=False)
     description = StrictCharField(max_length=4096, required=False, allow_blank=True)
     tags = serializers.ListField(
@@ -78,16 +72,7 @@ class CreateVmSerializer(StrictSerializer):
     metadata = serializers.DictField(
         child=StrictCharField(max_length=1024, allow_blank=True), required=False
     )
-    linked = StrictBooleanField(default=False)
-    start_on_create = StrictBooleanField(default=True)
-    protected = StrictBooleanField(default=False)
-    keep = StrictBooleanField(default=False)
-
-    def to_internal_value(self, data: Any) -> Any:
-        # A VMID is as good as a name, also as the number that it is.
-        if isinstance(data, dict) and type(data.get("template")) is int:
-            data = {**data, "template": str(data["template"])}
-        return super().to_internal_value(data)
+    protected = StrictBooleanField(required=False)
 
     def validate_metadata(self, metadata: dict[str, str]) -> dict[str, str]:
         if len(metadata) > 64:
@@ -98,6 +83,26 @@ class CreateVmSerializer(StrictSerializer):
                     "A key has up to 128 letters, digits and _ . : / -", code="invalid"
                 )
         return metadata
+
+
+class CreateVmSerializer(VmFields):
+    """`POST /vms`."""
+
+    name = StrictCharField(min_length=2, max_length=63, validators=[fields.check_name])
+    template = StrictCharField(max_length=255, help_text="a template's name, or its VMID")
+    node = StrictCharField(max_length=63, required=False)
+    cluster = StrictCharField(max_length=63, required=False)
+    storage = StrictCharField(max_length=100, required=False)
+    ip_config = StrictCharField(max_length=255, required=False)
+    linked = StrictBooleanField(default=False)
+    start_on_create = StrictBooleanField(default=True)
+    keep = StrictBooleanField(default=False)
+
+    def to_internal_value(self, data: Any) -> Any:
+        # A VMID is as good as a name, also as the number that it is.
+        if isinstance(data, dict) and type(data.get("template")) is int:
+            data = {**data, "template": str(data["template"])}
+        return super().to_internal_value(data)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if attrs["linked"] and attrs.get("storage"):
@@ -123,7 +128,6 @@ class CreateVmSerializer(StrictSerializer):
 
 def new_vm_of(checked: dict[str, Any]) -> NewVm:
     """The checked body of `POST /vms` in the actions' words."""
-    init = checked.get("cloud_init", {})
     return NewVm(
         name=checked["name"],
         template=checked["template"],
@@ -136,41 +140,61 @@ def new_vm_of(checked: dict[str, Any]) -> NewVm:
         network=checked.get("network", ""),
         storage=checked.get("storage", ""),
         description=checked.get("description", ""),
-        # Proxmox lower-cases and sorts them; so do we, that the read-back compares.
-        tags=tuple(sorted({tag.lower() for tag in checked.get("tags", [])})),
+        tags=normal_tags(checked.get("tags", [])),
         metadata=checked.get("metadata", {}),
-        cloud_init=CloudInit(
-            user=init.get("user", ""),
-            password=init.get("password", ""),
-            ssh_keys=tuple(key.strip() for key in init.get("ssh_keys", [])),
-            ip_config=init.get("ip_config", ""),
-            dns=tuple(init.get("dns", [])),
-            searchdomain=init.get("searchdomain", ""),
-        ),
+        cloud_init=cloud_init_of(checked.get("cloud_init", {})),
         linked=checked["linked"],
         start_on_create=checked["start_on_create"],
-        is_protected=checked["protected"],
+        is_protected=checked.get("protected", False),
         keep=checked["keep"],
     )
 
 
-class ActionSerializer(StrictSerializer):
-    """`POST /vms/{id}/actions`."""
+def normal_tags(tags: list[str]) -> tuple[str, ...]:
+    """Proxmox lower-cases and sorts them; so do we, that the read-back compares."""
+    return tuple(sorted({tag.lower() for tag in tags}))
 
-    ACTIONS = ("start", "stop", "shutdown", "reboot")
-    action = serializers.ChoiceField(choices=ACTIONS)
-    force = StrictBooleanField(required=False)
-    timeout = StrictIntegerField(min_value=1, max_value=3600, required=False, help_text="seconds")
+
+def cloud_init_of(checked: dict[str, Any]) -> CloudInit:
+    return CloudInit(
+        user=checked.get("user", ""),
+        password=checked.get("password", ""),
+        ssh_keys=tuple(key.strip() for key in checked.get("ssh_keys", [])),
+        ip_config=checked.get("ip_config", ""),
+        dns=tuple(checked.get("dns", [])),
+        searchdomain=checked.get("searchdomain", ""),
+    )
+
+
+class UpdateVmSerializer(VmFields):
+    """`PATCH /vms/{id}`: what is named is changed, the rest stays."""
+
+    name = StrictCharField(
+        min_length=2, max_length=63, required=False, validators=[fields.check_name]
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
-        takes = {
-            "stop": {"force", "timeout"},
-            "shutdown": {"force", "timeout"},
-            "reboot": {"timeout"},
-        }
-        for name in sorted(set(attrs) - {"action"} - takes.get(attrs["action"], set())):
-            raise ValidationError({name: f"The action {attrs['action']} takes no {name}."})
+        if not attrs:
+            raise ValidationError("Name at least one field to change.")
         return attrs
+
+
+def changes_of(checked: dict[str, Any]) -> VmChanges:
+    """The checked body of a PATCH in the actions' words."""
+    tags = checked.get("tags")
+    return VmChanges(
+        name=checked.get("name"),
+        description=checked.get("description"),
+        tags=None if tags is None else normal_tags(tags),
+        metadata=checked.get("metadata"),
+        is_protected=checked.get("protected"),
+        size=checked.get("size"),
+        cores=checked.get("cores"),
+        memory_mib=checked.get("memory"),
+        disk_gib=checked.get("disk_size"),
+        network=checked.get("network"),
+        cloud_init=cloud_init_of(checked["cloud_init"]) if "cloud_init" in checked else None,
+    )
 
 
 class SizeSerializer(serializers.ModelSerializer[Size]):

@@ -30,12 +30,14 @@ from vms import actions
 from vms.models import STATUSES, GivenUpVmid, Size, VirtualMachine
 from vms.refresh import refresh_vm
 from vms.serializers import (
-    ActionSerializer,
     CreateVmSerializer,
     SizeSerializer,
+    UpdateVmSerializer,
+    changes_of,
     new_vm_of,
     vm_body,
 )
+from vms.verbs import VERBS, ActionName
 
 FILTERS = {"node", "cluster", "status", "tag", "template", "name", "search", "project"}
 
@@ -120,28 +122,29 @@ class VmViewSet(ViewSet):
     def act(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, {"cluster"})
         vm = find_vm(request, pk)
-        checked = parse(ActionSerializer, request)
-        verb = checked["action"]
-        operation = VERBS[verb](vm, checked, actor_of(request))
-        return accepted(operation, {"action": verb, "vmid": str(vm.vmid)})
+        verb = verb_of(request)
+        checked = parse(VERBS[verb].takes, request)
+        operation = VERBS[verb].call(vm, checked, actor_of(request))
+        return accepted(operation, acted(operation, verb, vm))
+
+    def update(self, request: Request, pk: str) -> Response:
+        """PUT: as PATCH, what is not named stays."""
+        return self.partial_update(request, pk)
+
+    def partial_update(self, request: Request, pk: str) -> Response:
+        refuse_unknown_params(request, {"cluster"})
+        vm = find_vm(request, pk)
+        changes = changes_of(parse(UpdateVmSerializer, request))
+        operation = actions.update_vm(vm=vm, changes=changes, by=actor_of(request))
+        vm = find_vm(request, str(vm.uuid))
+        body = {"vm": vm_body(vm), "vmid": str(vm.vmid)}
+        if operation is None:
+            return Response({**body, "pending": []})
+        return accepted(operation, body)
 
     @action(detail=False, methods=["get"])
     def sizes(self, request: Request) -> Response:
         return SizeViewSet().list(request)
-
-
-VERBS: dict[str, Any] = {
-    "start": lambda vm, asked, by: actions.start_vm(vm=vm, by=by),
-    "stop": lambda vm, asked, by: actions.stop_vm(
-        vm=vm, force=asked.get("force", False), timeout_s=asked.get("timeout", 60), by=by
-    ),
-    "shutdown": lambda vm, asked, by: actions.shutdown_vm(
-        vm=vm, force=asked.get("force", False), timeout_s=asked.get("timeout", 180), by=by
-    ),
-    "reboot": lambda vm, asked, by: actions.reboot_vm(
-        vm=vm, timeout_s=asked.get("timeout", 180), by=by
-    ),
-}
 
 
 class SizeViewSet(ViewSet):
@@ -197,14 +200,36 @@ def deleted(operation: Operation) -> tuple[int, dict[str, Any]]:
     return 200, {"message": f"VM {vm} is deleted.", "vmid": str(vm.vmid), "vm": vm_body(vm)}
 
 
-def acted(operation: Operation) -> tuple[int, dict[str, Any]]:
+def verb_of(request: Request) -> str:
+    """The body's `action`. Raises ValidationError when it is none of ours."""
+    body = request.data if isinstance(request.data, dict) else {}
+    name = ActionName(data={"action": body.get("action")})
+    name.is_valid(raise_exception=True)
+    return str(name.validated_data["action"])
+
+
+def acted(operation: Operation, verb: str, vm: VirtualMachine) -> dict[str, Any]:
+    """An action's answer; a clone's also has the VM that it makes."""
+    if operation.subject == vm.uuid:
+        return {"action": verb, "vmid": str(vm.vmid)}
+    made = shown(VirtualMachine.objects.subject_of(operation)).get()
+    return {"action": verb, "vmid": str(made.vmid), "vm": vm_body(made)}
+
+
+def changed(operation: Operation) -> tuple[int, dict[str, Any]]:
+    """The end of whatever worked on a VM: the VM as it is now."""
     vm = shown(VirtualMachine.objects.subject_of(operation)).get()
-    return 200, {
-        "action": operation.kind.removesuffix("_vm"),
-        "vmid": str(vm.vmid),
-        "vm": vm_body(vm),
-    }
+    body: dict[str, Any] = {"vm": vm_body(vm), "vmid": str(vm.vmid)}
+    if operation.kind == "update_vm":
+        body["pending"] = operation.notes.get("pending", [])
+    verb = next((verb for verb, kind in KINDS.items() if kind == operation.kind), None)
+    return 200, ({"action": verb} if verb else {}) | body
 
 
-for _kind in ("start_vm", "stop_vm", "shutdown_vm", "reboot_vm"):
-    renders_end_of(_kind)(acted)
+# Which kind of operation each verb makes, for the answers of those who waited.
+KINDS = {verb: f"{verb}_vm" for verb in VERBS} | {
+    "snapshot": "take_snapshot",
+    "template": "convert_vm",
+}
+for _kind in (*KINDS.values(), "update_vm", "rollback_snapshot", "delete_snapshot"):
+    renders_end_of(_kind)(changed)

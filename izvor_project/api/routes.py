@@ -1,9 +1,11 @@
 """What lies under /api/v1."""
 
+from django.urls import re_path
 from rest_framework.routers import SimpleRouter
 
 from operations.views import TaskViewSet
 from templates_app.views import TemplateViewSet
+from vms.snapshot_views import SnapshotViewSet
 from vms.views import SizeViewSet, VmViewSet
 
 
@@ -20,3 +22,23 @@ router.register("vms", VmViewSet, basename="vm")
 router.register("sizes", SizeViewSet, basename="size")
 router.register("templates", TemplateViewSet, basename="template")
 router.register("tasks", TaskViewSet, basename="task")
+
+_snapshots = r"^vms/(?P<vm_pk>[^/]+)/snapshots"
+urlpatterns = [
+    *router.urls,
+    re_path(
+        f"{_snapshots}/?$",
+        SnapshotViewSet.as_view({"get": "list", "post": "create"}),
+        name="snapshot-list",
+    ),
+    re_path(
+        f"{_snapshots}/(?P<pk>[^/]+)/?$",
+        SnapshotViewSet.as_view({"delete": "destroy"}),
+        name="snapshot-detail",
+    ),
+    re_path(
+        f"{_snapshots}/(?P<pk>[^/]+)/rollback/?$",
+        SnapshotViewSet.as_view({"post": "rollback"}),
+        name="snapshot-rollback",
+    ),
+]

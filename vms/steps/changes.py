@@ -12,7 +12,7 @@ from templates_app.models import Template
 from vms import observe
 from vms.job import READ_S, VmJob
 from vms.marks import with_mark
-from vms.models import PAUSED, RUNNING, VirtualMachine
+from vms.models import PAUSED, RUNNING, Size, VirtualMachine
 from vms.steps.creation import Configure
 
 
@@ -31,6 +31,15 @@ class Reconfigure(Configure):
             pending = job.client.guest_pending(job.vm.node, job.vm.vmid, timeout_s=READ_S)
             job.notes["pending"] = sorted(option.key for option in pending if option.is_pending)
         return verdict
+
+    def record(self, job: VmJob) -> None:
+        """A VM whose hardware was changed by parts is of no size any more."""
+        super().record(job)
+        named = job.params["size"]
+        by_parts = {"cores", "memory"} & set(job.params["options"])
+        if named or by_parts:
+            size = Size.objects.filter(name=named).first() if named else None
+            observe.save(job.vm, {"size": size})
 
     def wanted(self, job: VmJob) -> dict[str, Any]:
         options = dict(job.params["options"])

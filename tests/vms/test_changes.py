@@ -1,0 +1,259 @@
+"""Changing VMs through the API: PATCH, snapshots, clones and the other verbs."""
+
+from __future__ import annotations
+
+import pytest
+
+from pve_simulator import accidents
+from templates_app.models import Template
+from tests.vms.cast import a_vm, another_node, finish
+from vms import actions
+from vms.models import VirtualMachine
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def do(api, work, vm, **body):
+    answer = api.post(f"/api/v1/vms/{vm.vmid}/actions", body)
+    assert answer.status_code == 202, answer.json()
+    ended = work(answer.json()["task_id"])
+    assert ended.state == "succeeded", ended.error
+    return answer.json()
+
+
+def status(api, vm):
+    return api.get(f"/api/v1/vms/{vm.vmid}").json()["status"]
+
+
+# --- PATCH ---
+
+
+def test_a_stopped_vm_takes_everything_at_once(api, cluster, sim, operator, work):
+    vm = a_vm(sim, operator, running=False)
+    answer = api.patch(
+        f"/api/v1/vms/{vm.vmid}",
+        {
+            "name": "renamed",
+            "description": "new words",
+            "tags": ["Web", "blue"],
+            "cores": 2,
+            "memory": 1024,
+            "disk_size": 8,
+            "network": "vmbr1",
+            "metadata": {"owner": "ana"},
+            "cloud_init": {"user": "ops", "ip_config": "ip=192.0.2.9/24", "gateway": "192.0.2.1"},
+        },
+    )
+    assert answer.status_code == 202, answer.json()
+    ended = work(answer.json()["task_id"])
+    assert ended.state == "succeeded", ended.error
+    shown = api.get(f"/api/v1/vms/{vm.vmid}").json()
+    assert (shown["name"], shown["description"]) == ("renamed", "new words")
+    assert (shown["tags"], shown["metadata"]) == (["blue", "web"], {"owner": "ana"})
+    assert (shown["cores"], shown["memory"], shown["disk_size"]) == (2, 1024, 8)
+    assert (shown["network"], shown["mac_address"]) == ("vmbr1", vm.mac_address)
+    assert shown["cloud_init"]["ip_config"] == "ip=192.0.2.9/24,gw=192.0.2.1"
+    assert ended.notes["pending"] == []
+    vm.refresh_from_db()
+    assert vm.is_ours, "the mark survives a new description"
+
+
+def test_what_a_running_vm_cannot_take_is_said_to_be_pending(api, cluster, sim, operator, work):
+    vm = a_vm(sim, operator)
+    answer = api.patch(f"/api/v1/vms/{vm.vmid}", {"memory": 1024})
+    assert work(answer.json()["task_id"]).notes["pending"] == ["memory"]
+    assert sim.guest(vm.vmid).pending["memory"] == "1024"
+
+
+def test_a_size_changes_cores_memory_and_disk(api, cluster, sim, operator, work):
+    vm = a_vm(sim, operator, running=False)
+    answer = api.patch(f"/api/v1/vms/{vm.vmid}", {"size": "small"})
+    assert work(answer.json()["task_id"]).state == "succeeded"
+    shown = api.get(f"/api/v1/vms/{vm.vmid}").json()
+    assert (shown["size"], shown["cores"], shown["memory"], shown["disk_size"]) == (
+        "small",
+        1,
+        1024,
+        20,
+    )
+    answer = api.patch(f"/api/v1/vms/{vm.vmid}", {"cores": 2})
+    assert work(answer.json()["task_id"]).state == "succeeded"
+    assert api.get(f"/api/v1/vms/{vm.vmid}").json()["size"] is None
+
+
+def test_izvors_own_fields_change_at_once_and_ask_proxmox_nothing(api, cluster, sim, operator):
+    vm = a_vm(sim, operator)
+    sim.forget_calls()
+    answer = api.put(f"/api/v1/vms/{vm.vmid}", {"protected": True, "metadata": {"a": "b"}})
+    assert answer.status_code == 200
+    assert (answer.json()["vm"]["protected"], answer.json()["pending"]) == (True, [])
+    assert sim.calls == []
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, ""),
+        ({"disk_size": 1}, "disk_size"),
+        ({"cores": 129}, "cores"),
+        ({"size": "no-such"}, "size"),
+        ({"template": "debian-12"}, "template"),
+        ({"name": "not a name"}, "name"),
+        ({"tags": ["no blanks"]}, "tags[0]"),
+    ],
+)
+def test_a_change_that_cannot_be_is_refused_by_name(api, cluster, sim, operator, body, field):
+    vm = a_vm(sim, operator)
+    sim.forget_calls()
+    answer = api.patch(f"/api/v1/vms/{vm.vmid}", body)
+    assert answer.status_code == 400, answer.json()
+    assert field in [error["field"] for error in answer.json()["errors"]]
+    assert not sim.calls_to("PUT", ".")
+
+
+# --- verbs ---
+
+
+def test_suspend_and_resume(api, cluster, sim, operator, work):
+    vm = a_vm(sim, operator)
+    do(api, work, vm, action="suspend")
+    assert status(api, vm) == "paused"
+    do(api, work, vm, action="resume")
+    assert status(api, vm) == "running"
+
+
+def test_reset_is_pressed_once(api, cluster, sim, operator, work):
+    vm = a_vm(sim, operator)
+    do(api, work, vm, action="reset")
+    assert len(sim.tasks("qmreset")) == 1
+    assert status(api, vm) == "running"
+
+
+def test_migrate_moves_a_running_vm_and_it_goes_on_running(api, cluster, sim, operator, work):
+    vm = a_vm(sim, operator)
+    target = another_node(vm)
+    do(api, work, vm, action="migrate", node=target)
+    shown = api.get(f"/api/v1/vms/{vm.vmid}").json()
+    assert (shown["node"], shown["status"]) == (target, "running")
+    assert sim.guest(vm.vmid).node == target
+
+
+@pytest.mark.parametrize(("node", "code"), [("nowhere", 400), ("", 400)])
+def test_migrate_wants_a_node_that_exists(api, cluster, sim, operator, node, code):
+    vm = a_vm(sim, operator)
+    answer = api.post(f"/api/v1/vms/{vm.vmid}/actions", {"action": "migrate", "node": node})
+    assert answer.status_code == code
+    assert answer.json()["errors"][0]["field"] == "node"
+
+
+def test_migrate_to_where_it_is_is_a_conflict(api, cluster, sim, operator):
+    vm = a_vm(sim, operator)
+    answer = api.post(f"/api/v1/vms/{vm.vmid}/actions", {"action": "migrate", "node": vm.node})
+    assert (answer.status_code, answer.json()["code"]) == (409, "already_there")
+
+
+def test_a_clone_is_a_vm_of_its_own(api, cluster, sim, operator, work):
+    vm = a_vm(sim, operator, running=False, description="mine")
+    answer = do(api, work, vm, action="clone", clone_name="copy")
+    copy = VirtualMachine.objects.get(vmid=int(answer["vmid"]))
+    assert answer["vm"]["name"] == "copy"
+    assert copy.uuid != vm.uuid
+    assert copy.smbios_uuid not in {None, vm.smbios_uuid}
+    assert copy.mac_address != vm.mac_address
+    assert (copy.is_ours, copy.description, copy.power) == (True, "mine", "stopped")
+
+
+def test_a_linked_clone_of_what_is_no_template_is_refused(api, cluster, sim, operator):
+    vm = a_vm(sim, operator, running=False)
+    answer = api.post(
+        f"/api/v1/vms/{vm.vmid}/actions", {"action": "clone", "clone_name": "x1", "linked": True}
+    )
+    assert (answer.status_code, answer.json()["code"]) == (409, "clone_unsupported")
+
+
+def test_a_converted_vm_is_a_template_and_no_vm_any_more(api, cluster, sim, operator, work):
+    vm = a_vm(sim, operator, running=False, name="golden")
+    do(api, work, vm, action="template")
+    assert api.get(f"/api/v1/vms/{vm.uuid}").status_code == 404
+    assert Template.objects.get(vmid=vm.vmid).name == "golden"
+
+
+def test_an_unknown_verb_names_the_known_ones(api, cluster, sim, operator):
+    vm = a_vm(sim, operator)
+    answer = api.post(f"/api/v1/vms/{vm.vmid}/actions", {"action": "explode"})
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["field"] == "action"
+
+
+def test_a_parameter_of_another_verb_is_refused(api, cluster, sim, operator):
+    vm = a_vm(sim, operator)
+    answer = api.post(f"/api/v1/vms/{vm.vmid}/actions", {"action": "reset", "force": True})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "force")
+
+
+# --- snapshots ---
+
+
+def test_snapshots_are_taken_listed_rolled_back_and_deleted(api, cluster, sim, operator, work):
+    vm = a_vm(sim, operator)
+    path = f"/api/v1/vms/{vm.vmid}/snapshots"
+    for name, ram in (("clean", False), ("warm", True)):
+        answer = api.post(path, {"name": name, "description": "d", "include_ram": ram})
+        assert answer.status_code == 202, answer.json()
+        assert work(answer.json()["task_id"]).state == "succeeded"
+    listed = api.get(path).json()
+    assert listed["count"] == 2
+    assert [(s["name"], s["parent"], s["vm_state"]) for s in listed["snapshots"]] == [
+        ("clean", None, False),
+        ("warm", "clean", True),
+    ]
+    answer = api.post(f"{path}/clean/rollback", {"start": True})
+    assert work(answer.json()["task_id"]).state == "succeeded"
+    assert status(api, vm) == "running"
+    answer = api.delete(f"{path}/warm")
+    assert work(answer.json()["task_id"]).state == "succeeded"
+    assert api.get(path).json()["count"] == 1
+
+
+def test_a_rollback_brings_back_cores_and_tags_and_keeps_the_mark(
+    api, cluster, sim, operator, work
+):
+    vm = a_vm(sim, operator, running=False)
+    finish(
+        actions.take_snapshot(vm=vm, name="before", description="", include_ram=False, by=operator)
+    )
+    sim.change(
+        lambda s: s.world.guests[vm.vmid].snapshots["before"].config.update(description="old")
+    )
+    answer = api.patch(f"/api/v1/vms/{vm.vmid}", {"cores": 4, "tags": ["changed"]})
+    assert work(answer.json()["task_id"]).state == "succeeded"
+    answer = api.post(f"/api/v1/vms/{vm.vmid}/snapshots/before/rollback", {})
+    assert work(answer.json()["task_id"]).state == "succeeded"
+    vm.refresh_from_db()
+    assert (vm.cores, vm.tags, vm.description, vm.is_ours) == (1, ["izvor"], "old", True)
+
+
+@pytest.mark.parametrize("name", ["1st", "x", "current", "a b", "a" * 41, "../x"])
+def test_a_bad_snapshot_name_is_refused(api, cluster, sim, operator, name):
+    vm = a_vm(sim, operator, running=False)
+    answer = api.post(f"/api/v1/vms/{vm.vmid}/snapshots", {"name": name})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "name")
+
+
+def test_a_snapshot_that_exists_or_does_not_is_said_at_once(api, cluster, sim, operator):
+    vm = a_vm(sim, operator, running=False)
+    path = f"/api/v1/vms/{vm.vmid}/snapshots"
+    finish(
+        actions.take_snapshot(vm=vm, name="once", description="", include_ram=False, by=operator)
+    )
+    assert api.post(path, {"name": "once"}).json()["code"] == "snapshot_exists"
+    assert api.delete(f"{path}/never").status_code == 404
+    assert api.post(f"{path}/never/rollback", {}).json()["code"] == "snapshot_not_found"
+
+
+def test_a_locked_vm_refuses_at_once(api, cluster, sim, operator):
+    vm = a_vm(sim, operator)
+    sim.cause(accidents.set_lock, vmid=vm.vmid, lock="backup")
+    VirtualMachine.objects.filter(pk=vm.pk).update(lock="backup")
+    answer = api.post(f"/api/v1/vms/{vm.vmid}/actions", {"action": "reset"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "locked")
