@@ -56,13 +56,14 @@ class Killer:
             write(lease, **values)
             self.point()
 
-        Client._act, Lease.write = watched_act, watched_write  # type: ignore[method-assign]
+        Client._act, Lease.write = watched_act, watched_write  # type: ignore[assignment, method-assign]
 
 
 def in_a_worker_that_dies(operation: Operation, deadly: int) -> bool:
     """Carry the operation in a process of its own; True if it was killed on the way."""
     connections.close_all()
-    connections["default"].close_pool()  # its threads would not follow into the child
+    # The pool's threads would not follow into the child.
+    connections["default"].close_pool()  # type: ignore[attr-defined]
     forget_clients()
     child = os.fork()
     if child == 0:

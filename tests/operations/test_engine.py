@@ -209,6 +209,7 @@ def test_the_mark_names_the_vm_and_survives_the_creation(cluster, sim, operator)
     vm = a_vm(sim, operator, running=False, description="mine")
     description = sim.guest(vm.vmid).config["description"]
     mark = read_mark(description)
+    assert mark is not None
     assert (mark.vm, mark.vmid, mark.cluster) == (vm.uuid, vm.vmid, cluster.uuid)
     assert vm.description == "mine"
 
@@ -269,6 +270,7 @@ def test_who_has_lost_the_lease_writes_nothing(cluster, sim, operator):
         lease_until=Now() - datetime.timedelta(seconds=1)
     )
     assert Lease.take(operation.pk) is not None
+    assert lost is not None
     with pytest.raises(LeaseLost):
         lost.write(progress=50)
     operation.refresh_from_db()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 from accounts.actors import Actor
 from operations.models import Operation
@@ -13,8 +14,8 @@ from vms.asked import CloneOf, NewVm, VmChanges
 from vms.models import VirtualMachine
 
 
-def a_new_vm(name: str = "web", **asked: object) -> NewVm:
-    values: dict[str, object] = {
+def a_new_vm(name: str = "web", **asked: Any) -> NewVm:
+    values: dict[str, Any] = {
         "name": name,
         "template": "ubuntu-22.04",
         "linked": True,
@@ -23,12 +24,10 @@ def a_new_vm(name: str = "web", **asked: object) -> NewVm:
         "disk_gib": 5,
         "tags": ("izvor",),
     }
-    return NewVm(**{**values, **asked})  # type: ignore[arg-type]
+    return NewVm(**{**values, **asked})
 
 
-def a_vm(
-    sim: SimulatorThread, by: Actor, *, running: bool = True, **asked: object
-) -> VirtualMachine:
+def a_vm(sim: SimulatorThread, by: Actor, *, running: bool = True, **asked: Any) -> VirtualMachine:
     """One that exists, made by the engine itself."""
     vm, operation = actions.create_vm(asked=a_new_vm(start_on_create=running, **asked), by=by)
     finish(operation)
