@@ -71,6 +71,11 @@ def storage_speed(sim: Simulator, storage: str, mib_per_s: float) -> None:
     sim.world.storage(storage).copy_bytes_s = mib_per_s * 1024 * 1024
 
 
+def storage_slow(sim: Simulator, storage: str, allocate_s: float) -> None:
+    """Each allocation holds the storage's lock that long; others wait for it ten seconds only."""
+    sim.world.storage(storage).allocate_s = allocate_s
+
+
 def kill_task(sim: Simulator, upid: str) -> bool:
     """The worker process dies: `unexpected status`, no clean-up, its `lock` stays."""
     return sim.tasks.kill(upid)
@@ -149,6 +154,7 @@ ACCIDENTS: dict[str, Callable[..., Any]] = {
         storage_full,
         storage_offline,
         storage_online,
+        storage_slow,
         storage_speed,
         kill_task,
         kill_next_task,

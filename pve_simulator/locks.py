@@ -86,7 +86,8 @@ class Locks:
     ) -> AsyncIterator[None]:
         """The VM's config file lock. Raises the text of a lock that was not had in time."""
         path = f"/var/lock/qemu-server/lock-{vmid}.conf"
-        async with self._held(path, path, shared=shared, timeout_s=timeout_s, say=say):
+        text = f"can't lock file '{path}' - got timeout"
+        async with self._held(path, text, shared=shared, timeout_s=timeout_s, say=say):
             yield
 
     @asynccontextmanager
@@ -94,19 +95,22 @@ class Locks:
         self, name: str, node: str, *, is_shared: bool, say: Say | None = None
     ) -> AsyncIterator[None]:
         """The lock under which a storage allocates; cluster-wide for a shared one."""
-        shown = f"/var/lock/pve-manager/pve-storage-{name}"
-        key = shown if is_shared else f"{shown}@{node}"
-        async with self._held(key, shown, shared=False, timeout_s=CONFIG_LOCK_S, say=say):
+        path = f"/var/lock/pve-manager/pve-storage-{name}"
+        key = path if is_shared else f"{path}@{node}"
+        text = f"can't lock file '{path}' - got timeout"
+        if is_shared:
+            text = f"error during cfs-locked 'storage-{name}' operation: got lock request timeout"
+        async with self._held(key, text, shared=False, timeout_s=CONFIG_LOCK_S, say=say):
             yield
 
     @asynccontextmanager
     async def _held(
-        self, key: str, shown: str, *, shared: bool, timeout_s: float, say: Say | None
+        self, key: str, text: str, *, shared: bool, timeout_s: float, say: Say | None
     ) -> AsyncIterator[None]:
         lock = self._locks.setdefault(key, FileLock())
         real_s = self._clock.real(timeout_s)
         if not await lock.acquire(shared=shared, timeout_s=real_s, say=say):
-            raise PveError(f"can't lock file '{shown}' - got timeout")
+            raise PveError(text)
         try:
             yield
         finally:

@@ -93,6 +93,7 @@ class Simulator:
         self.cache.refresh()
         self._run_in_background(self.cache.refresh_for_ever())
         if self.persistence:
+            self.persistence.save(self)
             self._run_in_background(self.persistence.save_for_ever(self))
 
     def _run_in_background(self, work: Coroutine[Any, Any, None]) -> None:

@@ -15,7 +15,7 @@ from .world import MIB, Guest, Storage, Volume
 CLOUDINIT_BYTES = 4 * MIB
 FILE_BASED = ("dir", "nfs", "cifs", "cephfs", "btrfs")
 COPY_STEPS = 20
-ALLOCATE_S = 0.12
+HOLD_LIMIT_S = 60.0
 PARALLEL_GAIN = 1.5
 """Copies together move this much more than one alone (measured: one 1 GiB 2.5 s, three 5.1 s)."""
 
@@ -93,6 +93,16 @@ def _no_space(storage: Storage) -> str:
     return "No space left on device"
 
 
+def _allocation_s(storage: Storage) -> float:
+    """How long an allocation holds the storage's lock; Proxmox cuts it off after a minute."""
+    if storage.allocate_s > HOLD_LIMIT_S and storage.shared:
+        raise PveError(
+            f"error during cfs-locked 'storage-{storage.name}' operation: got lock timeout - "
+            "aborting command"
+        )
+    return storage.allocate_s
+
+
 def add(sim: Simulator, storage: Storage, node: str, volume: Volume) -> None:
     sim.world.volumes_of(storage, node)[volume.volid] = volume
 
@@ -122,7 +132,7 @@ async def allocate(
         chosen = "raw"
     say = job.say if job else None
     async with sim.locks.storage(storage.name, node, is_shared=storage.shared, say=say):
-        await sim.clock.sleep(ALLOCATE_S)
+        await sim.clock.sleep(_allocation_s(storage))
         require_space(sim, storage, node, MIB)
         name = label or free_disk_label(sim, storage, node, vmid)
         volid = volume_name(storage, vmid, name, chosen)
@@ -219,7 +229,7 @@ async def link(
 ) -> Volume:
     """A linked clone of a base volume; its data stays in the base."""
     async with sim.locks.storage(storage.name, node, is_shared=storage.shared, say=job.say):
-        await job.sleep(ALLOCATE_S)
+        await job.sleep(_allocation_s(storage))
         label = free_disk_label(sim, storage, node, vmid)
         own = volume_name(storage, vmid, label, "qcow2")
         base_name = base.volid.split(":", 1)[1]

@@ -8,7 +8,6 @@ from typing import Any
 from .. import stats
 from ..errors import bad_parameter
 from ..routing import Call, route
-from ..world import HaResource
 from .tasks import cluster_row, is_own
 
 CLUSTER_TASKS = 25
@@ -156,53 +155,3 @@ async def options(_call: Call) -> Any:
 @route("GET", "/cluster/sdn/vnets")
 async def vnets(_call: Call) -> Any:
     return []
-
-
-@route("GET", "/cluster/ha/resources")
-async def ha_resources(call: Call) -> Any:
-    return [_ha_row(resource) for resource in call.sim.world.ha.values()]
-
-
-def _ha_row(resource: HaResource) -> dict[str, Any]:
-    row: dict[str, Any] = {
-        "sid": f"vm:{resource.vmid}",
-        "type": "vm",
-        "state": resource.state,
-        "max_restart": resource.max_restart,
-        "max_relocate": resource.max_relocate,
-    }
-    if resource.group:
-        row["group"] = resource.group
-    if resource.comment:
-        row["comment"] = resource.comment
-    return row
-
-
-@route("GET", "/cluster/ha/status/current")
-async def ha_status(call: Call) -> Any:
-    world = call.sim.world
-    first = next(iter(world.nodes))
-    rows: list[dict[str, Any]] = [
-        {
-            "id": "quorum",
-            "type": "quorum",
-            "node": first,
-            "status": "OK" if world.has_quorum else "No quorum on node!",
-            "quorate": int(world.has_quorum),
-        }
-    ]
-    for resource in world.ha.values():
-        guest = world.guests.get(resource.vmid)
-        node = guest.node if guest else first
-        rows.append(
-            {
-                "id": f"service:vm:{resource.vmid}",
-                "type": "service",
-                "sid": f"vm:{resource.vmid}",
-                "node": node,
-                "state": resource.state,
-                "request_state": resource.state,
-                "status": f"vm:{resource.vmid} ({node}, {resource.state})",
-            }
-        )
-    return rows

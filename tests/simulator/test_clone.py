@@ -10,7 +10,7 @@ from tests.simulator.client import Api
 CLONE = "/nodes/pve/qemu/9000/clone"
 
 
-def slow_ceph(sim: SimulatorThread, mib_per_s: float = 50) -> None:
+def slow_ceph(sim: SimulatorThread, mib_per_s: float = 150) -> None:
     sim.cause(accidents.storage_speed, storage="ceph", mib_per_s=mib_per_s)
 
 
@@ -123,7 +123,7 @@ def test_the_loser_of_a_long_clone_does_not_get_the_lock(sim: SimulatorThread, a
 
 
 def test_a_template_being_cloned_cannot_be_configured(sim: SimulatorThread, api: Api):
-    slow_ceph(sim, 20)
+    slow_ceph(sim, 100)
     upid = api.post(CLONE, newid=200, full=1).data
     wait_for_target(sim, 200)
     answer = api.put("/nodes/pve/qemu/9000/config", description="x")

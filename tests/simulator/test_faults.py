@@ -141,3 +141,13 @@ def test_the_fault_api_refuses_nonsense_with_a_sentence(api: Api, path: str, bod
 def test_the_fault_api_is_closed_unless_asked_for():
     with SimulatorThread() as sim:
         assert sim_call(Api(sim), "GET", "/sim/faults")[0] == 404
+
+
+def test_slow_allocations_on_a_shared_storage_time_each_other_out(sim: SimulatorThread, api: Api):
+    sim.cause(accidents.storage_slow, storage="ceph", allocate_s=8.0)
+    path = "/nodes/pve/qemu/9000/clone"
+    upids = [api.post(path, newid=200 + number).data for number in range(4)]
+    ends = [api.task(upid)["exitstatus"] for upid in upids]
+    timeout = "error during cfs-locked 'storage-ceph' operation: got lock request timeout"
+    assert f"clone failed: {timeout}" in ends
+    assert "OK" in ends

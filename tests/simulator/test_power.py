@@ -128,3 +128,11 @@ def test_ha_only_takes_a_request_to_start(sim: SimulatorThread, api: Api):
     assert state(api, STOPPED)[0] == "stopped"
     sim.wait_for(lambda live: live.world.guests[102].is_running, what="the HA manager")
     assert api.get(f"{STOPPED}/status/current").data["ha"] == {"managed": 1, "state": "started"}
+
+
+def test_ha_resources_are_made_and_removed_by_the_api(api: Api):
+    assert api.post("/cluster/ha/resources", sid="vm:102", state="stopped").status == 200
+    assert api.get("/cluster/ha/resources/vm:102").data["state"] == "stopped"
+    assert api.delete(STOPPED).reason.startswith("unable to remove VM 102 - used in HA resources")
+    assert api.delete("/cluster/ha/resources/vm:102").status == 200
+    assert api.get("/cluster/ha/resources").data == []
