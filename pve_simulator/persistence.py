@@ -80,9 +80,10 @@ class Persistence:
         write_atomically(self._file, json.dumps(state, separators=(",", ":")).encode(), mode=0o600)
 
     async def save_for_ever(self, sim: Simulator) -> None:
+        """After each change, and steadily while workers change things."""
         while True:
             await asyncio.sleep(DEBOUNCE_S)
-            if self.is_dirty:
+            if self.is_dirty or any(sim.tasks.running()):
                 began = time.monotonic()
                 self.save(sim)
                 await asyncio.sleep((time.monotonic() - began) * COST_FACTOR)
