@@ -21,8 +21,8 @@ from proxmox import Client, NotFound, ProxmoxError
 from proxmox.results import GuestConfig
 from templates_app.models import Template, os_type_of
 from vms.marks import without_mark
-from vms.models import RUNNING, VirtualMachine
-from vms.refresh import refresh_vm
+from vms.models import PAUSED, RUNNING, VirtualMachine
+from vms.refresh import write_config
 
 log = structlog.get_logger(__name__)
 
@@ -103,7 +103,8 @@ def vms_to_read(cluster: Cluster, now: datetime.datetime) -> list[VirtualMachine
     )
     return list(
         VirtualMachine.objects.filter(
-            Q(details_at=None) | Q(details_at__lt=now - OLD) | waits_for_agent,
+            # The list shows a paused VM as running: only reading it tells when it goes on.
+            Q(details_at=None) | Q(details_at__lt=now - OLD) | Q(power=PAUSED) | waits_for_agent,
             cluster=cluster,
             deleted_at=None,
             missing_since=None,
@@ -121,8 +122,9 @@ def read_vm(vm: VirtualMachine, client: Client) -> None:
         config = client.guest_config(vm.node, vm.vmid, timeout_s=READ_S)
         if known and config.smbios_uuid and config.smbios_uuid != str(known):
             replace_vm(vm, config)
-        else:
-            refresh_vm(vm)
+        elif not write_config(vm, client, config):
+            # What a failed creation left, and cannot be proved to be ours: not read again soon.
+            VirtualMachine.objects.filter(pk=vm.pk).update(details_at=timezone.now())
     except NotFound:
         # Moved or gone: the next list tells which.
         VirtualMachine.objects.filter(pk=vm.pk).update(details_at=timezone.now())

@@ -14,11 +14,14 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+from django.db import transaction
+
 from clusters.models import Cluster
 from events.models import record_event
 from proxmox.results import GuestUsage, Resources
 from templates_app.models import Template
 from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED, UNKNOWN, VirtualMachine, VmUsage
+from vms.refresh import note_missing
 
 MIB = 1024**2
 COMPARED = (
@@ -57,7 +60,14 @@ def sync_guests(cluster: Cluster, resources: Resources, began: datetime.datetime
     sync_templates(cluster, listed, began)
     machines = {vmid: guest for vmid, guest in listed.items() if not guest.is_template}
     update_known(rows, machines, began)
-    add_found(cluster, [guest for vmid, guest in machines.items() if vmid not in rows], began)
+    # One that was deleted or renumbered just now lingers in the list: it is nobody's find.
+    left = set(
+        VirtualMachine.objects.filter(
+            cluster=cluster, deleted_at__isnull=False, settled_at__gt=began
+        ).values_list("vmid", flat=True)
+    )
+    found = [guest for vmid, guest in machines.items() if vmid not in rows and vmid not in left]
+    add_found(cluster, found, began)
     mark_missing([vm for vmid, vm in rows.items() if vmid not in machines], began)
     write_usage(cluster, machines)
 
@@ -70,33 +80,45 @@ def counts_for(vm: VirtualMachine, began: datetime.datetime) -> bool:
 def update_known(
     rows: dict[int, VirtualMachine], machines: dict[int, GuestUsage], began: datetime.datetime
 ) -> None:
-    changed = []
-    for vmid, guest in machines.items():
-        vm = rows.get(vmid)
-        if vm is None or not counts_for(vm, began):
-            continue
-        values = values_of(vm, guest)
-        drift = {name: value for name, value in values.items() if getattr(vm, name) != value}
-        if not drift:
-            continue
-        seen = {name: [getattr(vm, name), drift[name]] for name in DRIFT if name in drift}
-        for name, value in drift.items():
-            setattr(vm, name, value)
-        vm.updated_at = began
-        changed.append(vm)
-        if seen and vm.synced_at is not None:
-            record_event(
-                "vm.changed_outside",
-                by="proxmox",
-                project_id=vm.project_id,
-                subject=vm.uuid,
-                label=str(vm),
-                changes=seen,
-            )
-        vm.synced_at = began
-    VirtualMachine.objects.bulk_update(
-        changed, [*COMPARED, "updated_at", "synced_at"], batch_size=500
-    )
+    differing = [
+        vm.pk
+        for vmid, vm in rows.items()
+        if vmid in machines and counts_for(vm, began) and drift_of(vm, machines[vmid])
+    ]
+    if not differing:
+        return
+    with transaction.atomic():
+        # Read again and held: what an operation has written meanwhile is newer than the list.
+        held = VirtualMachine.objects.select_for_update().filter(pk__in=differing, deleted_at=None)
+        changed = [vm for vm in held if vm.vmid in machines and counts_for(vm, began)]
+        for vm in changed:
+            follow(vm, drift_of(vm, machines[vm.vmid]), began)
+        VirtualMachine.objects.bulk_update(
+            changed, [*COMPARED, "updated_at", "synced_at"], batch_size=500
+        )
+
+
+def drift_of(vm: VirtualMachine, guest: GuestUsage) -> dict[str, Any]:
+    """Where the list says otherwise than the row."""
+    values = values_of(vm, guest)
+    return {name: value for name, value in values.items() if getattr(vm, name) != value}
+
+
+def follow(vm: VirtualMachine, drift: dict[str, Any], began: datetime.datetime) -> None:
+    """The row as the list has it, unsaved; what a person changed outside is an event."""
+    seen = {name: [getattr(vm, name), drift[name]] for name in DRIFT if name in drift}
+    for name, value in drift.items():
+        setattr(vm, name, value)
+    if seen and vm.synced_at is not None:
+        record_event(
+            "vm.changed_outside",
+            by="proxmox",
+            project_id=vm.project_id,
+            subject=vm.uuid,
+            label=str(vm),
+            changes=seen,
+        )
+    vm.updated_at = vm.synced_at = began
 
 
 def values_of(vm: VirtualMachine, guest: GuestUsage) -> dict[str, Any]:
@@ -143,12 +165,8 @@ def add_found(cluster: Cluster, found: list[GuestUsage], began: datetime.datetim
 
 def mark_missing(vanished: list[VirtualMachine], began: datetime.datetime) -> None:
     for vm in vanished:
-        if not counts_for(vm, began) or vm.missing_since is not None or vm.has_failed:
-            continue
-        VirtualMachine.objects.filter(pk=vm.pk, doing="").update(missing_since=began, power=UNKNOWN)
-        record_event(
-            "vm.missing", by="proxmox", project_id=vm.project_id, subject=vm.uuid, label=str(vm)
-        )
+        if counts_for(vm, began) and vm.missing_since is None:
+            note_missing(vm, began)
 
 
 def sync_templates(

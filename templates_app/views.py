@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import uuid
 from typing import Any
 
 from django.db.models import Q
@@ -45,14 +47,23 @@ class TemplateViewSet(ViewSet):
         queryset = Template.objects.visible_to(actor_of(request)).select_related("cluster")
         if request.query_params.get("cluster"):
             queryset = queryset.filter(cluster__name=request.query_params["cluster"])
-        is_this = Q(vmid=int(pk)) if pk.isascii() and pk.isdigit() and len(pk) < 10 else Q(name=pk)
-        found = list(queryset.filter(is_this)[:2]) if is_storable(pk) else []
+        found = list(queryset.filter(named(pk))[:2]) if is_storable(pk) else []
         if not found:
             raise NotFound("template_not_found", f"There is no template {pk[:64]!r}.")
         if len(found) > 1:
             which = " and ".join(f"{t.vmid} on {t.cluster}" for t in found)
             raise Conflict("template_ambiguous", f"Several templates answer to {pk!r}: {which}.")
         return Response(template_body(found[0], nodes_by_cluster(found)))
+
+
+def named(wanted: str) -> Q:
+    """A template by VMID, uuid or name."""
+    if re.fullmatch(r"[0-9]{3,9}", wanted):
+        return Q(vmid=int(wanted)) | Q(name=wanted)
+    try:
+        return Q(uuid=uuid.UUID(wanted)) | Q(name=wanted)
+    except ValueError:
+        return Q(name=wanted)
 
 
 def nodes_by_cluster(templates: list[Template]) -> dict[int, list[str]]:

@@ -2,32 +2,89 @@
 
 from __future__ import annotations
 
+import datetime
 import ipaddress
 from typing import Any
 
-from django.conf import settings
+from django.utils import timezone
 
 from clusters.connect import connect
-from proxmox import Client, ProxmoxError
-from proxmox.results import AgentInterface
+from events.models import record_event
+from proxmox import Client, NotFound, ProxmoxError
+from proxmox.results import AgentInterface, GuestConfig
 from vms import observe
-from vms.models import RUNNING, VirtualMachine
+from vms.marks import Mark, read_mark
+from vms.models import RUNNING, UNKNOWN, VirtualMachine
 
 READ_S = 5.0
 
 
 def refresh_vm(vm: VirtualMachine) -> None:
     """Ask Proxmox now. Raises ProxmoxError when it cannot be asked."""
-    client = connect(vm.cluster, call_s=settings.ENGINE["call_s"])
-    config = client.guest_config(vm.node, vm.vmid, timeout_s=READ_S)
-    if vm.smbios_uuid and config.smbios_uuid != str(vm.smbios_uuid):
-        # Another VM under its number: inventory finds out what became of ours.
+    client = connect(vm.cluster)
+    try:
+        config = find_config(vm, client)
+    except NotFound as error:
+        if error.what != "guest":
+            raise
+        if all(guest.vmid != vm.vmid for guest in client.resources(timeout_s=READ_S).guests):
+            note_missing(vm, timezone.now())
+            vm.refresh_from_db()
         return
+    if write_config(vm, client, config):
+        vm.refresh_from_db()
+
+
+def find_config(vm: VirtualMachine, client: Client) -> GuestConfig:
+    """On its node, else where HA or a person has moved it. Raises ProxmoxError."""
+    try:
+        return client.guest_config(vm.node, vm.vmid, timeout_s=READ_S)
+    except NotFound as error:
+        guests = client.resources(timeout_s=READ_S).guests if error.what == "guest" else ()
+        elsewhere = [g.node for g in guests if g.vmid == vm.vmid and g.node != vm.node]
+        if not elsewhere:
+            raise
+    config = client.guest_config(elsewhere[0], vm.vmid, timeout_s=READ_S)
+    if is_it(vm, config):
+        VirtualMachine.objects.filter(pk=vm.pk).update(node=elsewhere[0])
+        vm.node = elsewhere[0]
+    return config
+
+
+def is_it(vm: VirtualMachine, config: GuestConfig) -> bool:
+    """Is this the VM's own configuration, and not that of another one under its number?
+
+    By its smbios uuid once that was seen; before that one of ours is known by its mark only, since
+    a foreign VM may stand under the number that it was to get.
+    """
+    if vm.smbios_uuid is not None:
+        return config.smbios_uuid == str(vm.smbios_uuid)
+    if vm.is_ours:
+        mine = Mark(cluster=vm.cluster.uuid, vm=vm.uuid, vmid=vm.vmid)
+        return read_mark(config.description) == mine
+    return True
+
+
+def write_config(vm: VirtualMachine, client: Client, config: GuestConfig) -> bool:
+    """What a VM's configuration, status and agent tell, into its row; False if it is another VM."""
+    if not is_it(vm, config):
+        return False
     status = client.guest_status(vm.node, vm.vmid, timeout_s=READ_S)
     values = observe.config_values(vm, config) | observe.status_values(status)
     values |= addresses(client, vm, values)
     observe.save(vm, values)
-    vm.refresh_from_db()
+    return True
+
+
+def note_missing(vm: VirtualMachine, at: datetime.datetime) -> None:
+    """It is no longer on its cluster, and nobody of ours is at work on it: marked, not dropped."""
+    rows = VirtualMachine.objects.filter(
+        pk=vm.pk, doing="", has_failed=False, missing_since=None
+    ).update(missing_since=at, power=UNKNOWN)
+    if rows:
+        record_event(
+            "vm.missing", by="proxmox", project_id=vm.project_id, subject=vm.uuid, label=str(vm)
+        )
 
 
 def addresses(client: Client, vm: VirtualMachine, values: dict[str, Any]) -> dict[str, Any]:

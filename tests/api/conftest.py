@@ -1,4 +1,4 @@
-"""The cast of the API's tests: one client for each role, and a neighbour with a project of its own."""
+"""The cast of the API's tests: a client for each role, and a neighbour with its own project."""
 
 from __future__ import annotations
 
