@@ -37,6 +37,7 @@ from vms.serializers import (
     new_vm_of,
     vm_body,
 )
+from vms.series import series_body
 from vms.verbs import VERBS, ActionName
 
 FILTERS = {"node", "cluster", "status", "tag", "template", "name", "search", "project"}
@@ -141,6 +142,12 @@ class VmViewSet(ViewSet):
         if operation is None:
             return Response({**body, "pending": []})
         return accepted(operation, body)
+
+    @action(detail=True, methods=["get"])
+    def metrics(self, request: Request, pk: str) -> Response:
+        refuse_unknown_params(request, {"cluster", "timeframe"})
+        vm = find_vm(request, pk)
+        return Response(series_body(request, vm.cluster, vm.node, vm.vmid))
 
     @action(detail=False, methods=["get"])
     def sizes(self, request: Request) -> Response:

@@ -1,8 +1,12 @@
 """What lies under /api/v1."""
 
-from django.urls import re_path
-from rest_framework.routers import SimpleRouter
+from typing import Any
 
+from django.urls import URLPattern, re_path
+from rest_framework.routers import SimpleRouter
+from rest_framework.viewsets import ViewSet
+
+from inventory.views import ClusterViewSet, NodeViewSet, StorageViewSet
 from operations.views import TaskViewSet
 from templates_app.views import TemplateViewSet
 from vms.snapshot_views import SnapshotViewSet
@@ -22,23 +26,28 @@ router.register("vms", VmViewSet, basename="vm")
 router.register("sizes", SizeViewSet, basename="size")
 router.register("templates", TemplateViewSet, basename="template")
 router.register("tasks", TaskViewSet, basename="task")
+router.register("nodes", NodeViewSet, basename="node")
+router.register("storage", StorageViewSet, basename="storage")
+router.register("clusters", ClusterViewSet, basename="cluster")
 
-_snapshots = r"^vms/(?P<vm_pk>[^/]+)/snapshots"
+
+def route(path: str, viewset: type[ViewSet], name: str, **methods: Any) -> URLPattern:
+    """A path below a resource: `method="action"`."""
+    return re_path(f"^{path}/?$", viewset.as_view(methods), name=name)
+
+
+_VM = r"vms/(?P<vm_pk>[^/]+)"
+_NODE = r"nodes/(?P<pk>[^/]+)"
+_SNAPSHOT = rf"{_VM}/snapshots/(?P<pk>[^/]+)"
+
 urlpatterns = [
     *router.urls,
-    re_path(
-        f"{_snapshots}/?$",
-        SnapshotViewSet.as_view({"get": "list", "post": "create"}),
-        name="snapshot-list",
-    ),
-    re_path(
-        f"{_snapshots}/(?P<pk>[^/]+)/?$",
-        SnapshotViewSet.as_view({"delete": "destroy"}),
-        name="snapshot-detail",
-    ),
-    re_path(
-        f"{_snapshots}/(?P<pk>[^/]+)/rollback/?$",
-        SnapshotViewSet.as_view({"post": "rollback"}),
-        name="snapshot-rollback",
-    ),
+    route(f"{_VM}/snapshots", SnapshotViewSet, "snapshot-list", get="list", post="create"),
+    route(_SNAPSHOT, SnapshotViewSet, "snapshot-detail", delete="destroy"),
+    route(f"{_SNAPSHOT}/rollback", SnapshotViewSet, "snapshot-rollback", post="rollback"),
+    route(f"{_NODE}/storage", NodeViewSet, "node-storage", get="storage"),
+    route(f"{_NODE}/networks", NodeViewSet, "node-networks", get="networks"),
+    route(f"{_NODE}/metrics", NodeViewSet, "node-metrics", get="metrics"),
+    route("cluster/status", ClusterViewSet, "cluster-status", get="status"),
+    route("cluster/resources", ClusterViewSet, "cluster-resources", get="resources"),
 ]

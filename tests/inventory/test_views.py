@@ -1,0 +1,103 @@
+"""Nodes, storages, networks and clusters as the API shows them."""
+
+from __future__ import annotations
+
+import pytest
+
+from accounts.actors import MEMBER
+from clusters.models import Cluster
+from inventory import cycle
+from pve_simulator import accidents
+from tests.conftest import client_with
+from tests.vms.cast import a_vm
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def test_nodes_with_their_use_and_their_vms(api, cluster, sim):
+    listed = api.get("/api/v1/nodes").json()
+    assert [node["name"] for node in listed["nodes"]] == ["pve", "pve2", "pve3"]
+    assert listed["count"] == 3
+    node = api.get("/api/v1/nodes/pve").json()
+    assert node["status"] == "online"
+    here = [guest for guest in sim.guests().values() if guest.node == "pve"]
+    machines = [guest for guest in here if not guest.is_template]
+    assert node["vm_count"] == len(machines)
+    assert node["running_vms"] == sum(guest.is_running for guest in machines)
+    assert 0 < node["memory_used"] < node["memory"]
+    assert 0 <= node["cpu_usage"] <= 100
+
+
+def test_each_shared_storage_once(api, cluster):
+    listed = api.get("/api/v1/storage").json()["storage"]
+    names = [(storage["name"], storage["node"]) for storage in listed]
+    assert names.count(("ceph", None)) == 1
+    assert ("local", "pve") in names
+    assert ("local", "pve2") in names
+    ceph = next(storage for storage in listed if storage["name"] == "ceph")
+    assert (ceph["type"], ceph["shared"], ceph["enabled"]) == ("rbd", True, True)
+    assert ceph["available"] == ceph["total"] - ceph["used"]
+
+
+def test_a_nodes_storage_and_networks(api, cluster):
+    storage = api.get("/api/v1/nodes/pve2/storage").json()["storage"]
+    assert {entry["name"] for entry in storage} == {"local", "local-lvm", "ceph"}
+    networks = api.get("/api/v1/nodes/pve2/networks").json()["networks"]
+    assert {"vmbr0", "vmbr1"} <= {network["name"] for network in networks}
+
+
+def test_cluster_status_and_sums(api, cluster, sim):
+    status = api.get("/api/v1/cluster/status").json()
+    assert (status["status"], status["quorate"], status["version"]) == ("healthy", True, "8.4.21")
+    assert (status["total_nodes"], status["online_nodes"], status["offline_nodes"]) == (3, 3, 0)
+    sums = api.get("/api/v1/cluster/resources").json()
+    assert sums["total_vms"] == sums["running_vms"] + sums["stopped_vms"] + sum(
+        guest.is_paused for guest in sim.guests().values()
+    )
+    assert sums["total_memory"] == sum(node["memory"] for node in sums["nodes"])
+
+
+def test_a_node_that_is_down_degrades_the_cluster(api, cluster, sim):
+    sim.cause(accidents.node_down, node="pve3")
+    cycle.look_at(cluster)
+    status = api.get("/api/v1/cluster/status").json()
+    assert (status["status"], status["offline_nodes"]) == ("degraded", 1)
+    assert api.get("/api/v1/nodes/pve3").json()["status"] != "online"
+
+
+def test_a_member_sees_names_and_states_only(api, cluster, project):
+    member = client_with(project, MEMBER)
+    node = member.get("/api/v1/nodes/pve").json()
+    assert (node["name"], node["status"], node["memory"], node["vm_count"]) == (
+        "pve",
+        "online",
+        None,
+        None,
+    )
+    assert member.get("/api/v1/storage").json()["storage"][0]["used"] is None
+    assert member.get("/api/v1/nodes/pve/metrics").status_code == 403
+
+
+def test_with_several_clusters_one_has_to_be_named(api, cluster):
+    Cluster.objects.create(name="other", endpoints=["https://127.0.0.1:1"])
+    answer = api.get("/api/v1/cluster/status")
+    assert (answer.status_code, answer.json()["code"]) == (409, "cluster_ambiguous")
+    assert api.get("/api/v1/cluster/status?cluster=demo").json()["name"] == "demo"
+    assert api.get("/api/v1/cluster/status?cluster=none").status_code == 404
+    assert api.get("/api/v1/clusters").json()["count"] == 2
+
+
+def test_an_unknown_node_is_not_found(api, cluster):
+    answer = api.get("/api/v1/nodes/nowhere")
+    assert (answer.status_code, answer.json()["code"]) == (404, "node_not_found")
+
+
+@pytest.mark.parametrize("path", ["vms/{vmid}", "nodes/pve"])
+def test_usage_over_time(api, cluster, sim, operator, path):
+    vm = a_vm(sim, operator)
+    address = f"/api/v1/{path.format(vmid=vm.vmid)}/metrics"
+    series = api.get(f"{address}?timeframe=day").json()
+    assert series["timeframe"] == "day"
+    assert {"time", "cpu_usage", "memory_used", "net_in"} <= set(series["metrics"][-1])
+    answer = api.get(f"{address}?timeframe=decade")
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "timeframe")

@@ -1,0 +1,49 @@
+"""Usage over time, as Proxmox keeps it for VMs and nodes alike."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from django.conf import settings
+from rest_framework.exceptions import ValidationError
+from rest_framework.request import Request
+
+from clusters.connect import connect
+from clusters.models import Cluster
+from proxmox.results import UsagePoint
+
+TIMEFRAMES = ("hour", "day", "week", "month", "year")
+READ_S = 5.0
+
+
+def series_body(
+    request: Request, cluster: Cluster, node: str, vmid: int | None = None
+) -> dict[str, Any]:
+    """`?timeframe=` of a VM, or without `vmid` of the node itself.
+
+    Raises ValidationError, ProxmoxError.
+    """
+    timeframe = request.query_params.get("timeframe", "hour")
+    if timeframe not in TIMEFRAMES:
+        raise ValidationError({"timeframe": [f"Give one of {', '.join(TIMEFRAMES)}."]})
+    client = connect(cluster, call_s=settings.ENGINE["call_s"])
+    points = client.rrddata(node, vmid, timeframe, timeout_s=READ_S)
+    return {"timeframe": timeframe, "metrics": [point_body(point) for point in points]}
+
+
+def point_body(point: UsagePoint) -> dict[str, Any]:
+    """Percent, bytes, and bytes a second; null where nothing was measured."""
+    cpu = point.cpu_fraction
+    return {
+        "time": datetime.datetime.fromtimestamp(point.at, datetime.UTC),
+        "cpu_usage": None if cpu is None else round(100 * cpu, 2),
+        "memory": point.memory_bytes,
+        "memory_used": point.memory_used_bytes,
+        "disk": point.disk_bytes,
+        "disk_used": point.disk_used_bytes,
+        "disk_read": point.disk_read_bytes_per_s,
+        "disk_write": point.disk_write_bytes_per_s,
+        "net_in": point.net_in_bytes_per_s,
+        "net_out": point.net_out_bytes_per_s,
+    }
