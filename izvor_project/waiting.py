@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import redis.asyncio
@@ -52,6 +53,10 @@ _STATUS = {
     "timed_out": 504,
     "outcome_unknown": 504,
 }
+
+
+# However many wait, their looks take this many threads and connections.
+_threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="waiting")
 
 
 class Ends:
@@ -110,7 +115,9 @@ class Ends:
 
 async def _ended(operations: list[uuid.UUID]) -> list[uuid.UUID]:
     try:
-        return await sync_to_async(_ended_now, thread_sensitive=False)(operations)
+        return await sync_to_async(_ended_now, thread_sensitive=False, executor=_threads)(
+            operations
+        )
     except DatabaseError as error:
         log.warning("waiting_without_database", error=str(error))
         return []
@@ -175,7 +182,7 @@ class _Answer:
     async def send_end(self, seconds: int) -> None:
         assert self.operation is not None
         applied = [(b"preference-applied", f"wait={seconds}".encode())]
-        end = await sync_to_async(render_end, thread_sensitive=False)(
+        end = await sync_to_async(render_end, thread_sensitive=False, executor=_threads)(
             self.operation, self._request_id()
         )
         if end is None:

@@ -42,10 +42,11 @@ class Caller:
         self.client = client
 
     def ask(self, method: str, path: str, body: Any = None, **headers: str) -> HttpResponse:
+        raw: Any = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body)
         answer: HttpResponse = self.client.generic(
             method,
             path,
-            b"" if body is None else body if isinstance(body, bytes) else json.dumps(body),
+            raw,
             content_type=headers.pop("content_type", "application/json"),
             headers={name.replace("_", "-"): value for name, value in headers.items()},
         )

@@ -1,0 +1,284 @@
+"""`Prefer: wait`, through the ASGI application as it is served, with a worker beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from typing import Any
+
+import httpx
+import pytest
+import redis
+from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.db import connection
+from django.db.models.functions import Now
+
+from accounts.actors import OPERATOR
+from izvor_project import waiting
+from izvor_project.asgi import application
+from operations import engine, poller
+from operations.models import CANCELED, Claim, Operation
+from operations.queue import CHANNEL
+from pve_simulator import accidents
+from tests.conftest import client_with, due
+from tests.vms.cast import a_vm
+from vms.models import STOPPED, VirtualMachine
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+API = "/api/v1"
+NEW = {"name": "web", "template": "ubuntu-22.04", "cores": 1, "memory": 512, "linked": True}
+
+
+@pytest.fixture
+def worker(cluster: Any) -> Iterator[None]:
+    """Takes turns and polls in a thread of its own, as Celery's workers do."""
+    stop = threading.Event()
+
+    def work() -> None:
+        try:
+            while not stop.wait(0.02):
+                for pk in due():
+                    engine.take_turn(pk)
+                poller.poll_cluster(cluster.pk)
+        finally:
+            connection.close()
+
+    thread = threading.Thread(target=work, name="test-worker")
+    thread.start()
+    yield
+    stop.set()
+    thread.join(30)
+
+
+@pytest.fixture
+def serve(project: Any) -> Callable[[Callable[[httpx.AsyncClient], Coroutine[Any, Any, Any]]], Any]:
+    """Runs a coroutine that is given a client of the application."""
+    token = client_with(project, OPERATOR)._credentials["HTTP_AUTHORIZATION"]
+
+    def run(talk: Callable[[httpx.AsyncClient], Coroutine[Any, Any, Any]]) -> Any:
+        async def session() -> Any:
+            async with httpx.AsyncClient(
+                transport=httpx.ASGITransport(application),
+                base_url="http://localhost",
+                headers={"Authorization": token},
+                timeout=60,
+            ) as client:
+                return await talk(client)
+
+        return asyncio.run(session())
+
+    return run
+
+
+def ask(
+    method: str, path: str, body: Any = None, wait: str | None = None
+) -> Callable[[httpx.AsyncClient], Coroutine[Any, Any, httpx.Response]]:
+    async def talk(client: httpx.AsyncClient) -> httpx.Response:
+        headers = {"Prefer": wait} if wait else {}
+        answer = await client.request(method, API + path, json=body, headers=headers)
+        assert waiting.AWAIT_HEADER.lower() not in answer.headers
+        assert int(answer.headers["Content-Length"]) == len(answer.content)
+        return answer
+
+    return talk
+
+
+@pytest.mark.services
+def test_a_creation_that_is_waited_for_answers_with_the_vm(serve, worker, sim):
+    answer = serve(ask("POST", "/vms", NEW, "wait=60"))
+    body = answer.json()
+    assert answer.status_code == 201
+    assert answer.headers["Preference-Applied"] == "wait=60"
+    assert answer.headers["Location"] == f"/api/v1/tasks/{body['task_id']}"
+    assert answer.headers["Content-Type"] == "application/json"
+    assert (body["vm"]["status"], body["vm"]["task"]) == ("running", None)
+    assert body["task"]["status"] == "succeeded"
+    assert sim.guest(int(body["vmid"])).is_running
+
+
+def test_actions_and_a_deletion_that_are_waited_for_answer_200(serve, worker, sim, operator):
+    created = serve(ask("POST", "/vms", NEW, "wait=60")).json()
+    vmid = created["vmid"]
+    stopped = serve(
+        ask("POST", f"/vms/{vmid}/actions", {"action": "stop", "force": True}, "wait=60")
+    )
+    assert stopped.status_code == 200
+    assert stopped.json()["action"] == "stop"
+    assert stopped.json()["vm"]["status"] == "stopped"
+    deleted = serve(ask("DELETE", f"/vms/{vmid}", wait="wait=60"))
+    assert deleted.status_code == 200
+    assert deleted.json()["vmid"] == vmid
+    assert "deleted" in deleted.json()["message"]
+    assert deleted.json()["vm"]["id"] == vmid
+    assert sim.guest(int(vmid)) is None
+
+
+def test_a_task_that_fails_answers_with_its_error(serve, worker, sim):
+    sim.cause(accidents.fail_next_task, kind="qmclone", text="no space left on the pool")
+    answer = serve(ask("POST", "/vms", NEW, "wait=60"))
+    body = answer.json()
+    assert answer.status_code in {409, 502}
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Preference-Applied"] == "wait=60"
+    assert body["status"] == answer.status_code
+    assert "no space left on the pool" in body["error"] == body["detail"]
+    assert body["request_id"] == answer.headers["X-Request-ID"]
+    assert Operation.objects.get(uuid=body["task_id"]).state == "failed"
+
+
+def test_without_the_preference_it_answers_at_once(serve, cluster):
+    answer = serve(ask("POST", "/vms", NEW))
+    assert answer.status_code == 202
+    assert "Preference-Applied" not in answer.headers
+
+
+@pytest.mark.parametrize("prefer", ["wait=1", 'respond-async, wait="1"', "foo; wait=1"])
+def test_when_the_time_is_over_it_answers_202(prefer, serve, cluster):
+    started = time.monotonic()
+    answer = serve(ask("POST", "/vms", NEW, prefer))
+    assert 1 <= time.monotonic() - started < 4
+    assert answer.status_code == 202
+    assert answer.headers["Preference-Applied"] == "wait=1"
+    assert answer.json()["task"]["status"] == "queued"
+
+
+@pytest.mark.parametrize("prefer", ["wait=0", "wait=-1", "wait=x", "return=minimal", "await=5"])
+def test_a_preference_that_is_none_is_not_waited_for(prefer, serve, cluster):
+    started = time.monotonic()
+    answer = serve(ask("POST", "/vms", NEW, prefer))
+    assert answer.status_code == 202
+    assert "Preference-Applied" not in answer.headers
+    assert time.monotonic() - started < 2
+
+
+def test_refusals_are_not_waited_for(serve, cluster):
+    answer = serve(ask("POST", "/vms", {**NEW, "name": "-"}, "wait=60"))
+    assert answer.status_code == 400
+    assert "Preference-Applied" not in answer.headers
+
+
+@pytest.mark.services
+def test_a_word_that_redis_lost_is_found_in_the_database(serve, cluster, monkeypatch):
+    monkeypatch.setattr(waiting, "CHANNEL", f"{CHANNEL}:nobody-speaks-here")
+    ended_at: list[float] = []
+
+    async def talk(client: httpx.AsyncClient) -> httpx.Response:
+        asked = asyncio.create_task(ask("POST", "/vms", NEW, "wait=30")(client))
+        await end_all_accepted(1, ended_at)
+        return await asked
+
+    answer = serve(talk)
+    assert answer.status_code == 409
+    assert answer.json()["code"] == "canceled"
+    assert time.monotonic() - ended_at[0] < 2.5
+
+
+async def end_all_accepted(count: int, ended_at: list[float]) -> None:
+    """Wait until so many are accepted and waited for; then end them all, and say so."""
+
+    def accepted() -> int:
+        try:
+            return Operation.objects.count()
+        finally:
+            connection.close()
+
+    while await sync_to_async(accepted, thread_sensitive=False)() < count:
+        await asyncio.sleep(0.05)
+    await asyncio.sleep(0.3)
+
+    def end() -> list[str]:
+        try:
+            uuids = [str(uuid) for uuid in Operation.objects.values_list("uuid", flat=True)]
+            Claim.objects.all().delete()
+            Operation.objects.update(
+                state=CANCELED, ended_at=Now(), error_code="canceled", error="Canceled."
+            )
+            return uuids
+        finally:
+            connection.close()
+
+    uuids = await sync_to_async(end, thread_sensitive=False)()
+    ended_at.append(time.monotonic())
+    with redis.Redis.from_url(settings.REDIS_URL) as client:
+        for uuid in uuids:
+            client.publish(CHANNEL, uuid)
+
+
+@pytest.mark.services
+def test_two_hundred_who_wait_hold_no_database_connection(serve, cluster, project):
+    many = 200
+    VirtualMachine.objects.bulk_create(
+        VirtualMachine(cluster=cluster, vmid=2000 + n, node="pve", power=STOPPED)
+        for n in range(many)
+    )
+    seen: list[tuple[int, int]] = []
+    ended_at: list[float] = []
+
+    def sessions() -> tuple[int, int]:
+        """Connections of this database beside our own, and those of them in a transaction."""
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT count(*), count(*) FILTER (WHERE state LIKE 'idle in%%')"
+                    " FROM pg_stat_activity WHERE datname = current_database()"
+                    " AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
+                )
+                total, in_transaction = cursor.fetchone()
+                return int(total), int(in_transaction)
+        finally:
+            connection.close()
+
+    async def talk(client: httpx.AsyncClient) -> list[httpx.Response]:
+        asked = [
+            asyncio.create_task(
+                ask("POST", f"/vms/{2000 + n}/actions", {"action": "start"}, "wait=60")(client)
+            )
+            for n in range(many)
+        ]
+        for _ in range(3):
+            seen.append(await sync_to_async(sessions, thread_sensitive=False)())
+            await asyncio.sleep(0.2)
+        await end_all_accepted(many, ended_at)
+        seen.append(await sync_to_async(sessions, thread_sensitive=False)())
+        return await asyncio.gather(*asked)
+
+    answers = serve(talk)
+    took = time.monotonic() - ended_at[0]
+    assert {answer.status_code for answer in answers} == {409}
+    assert max(total for total, _ in seen) < 10, seen
+    assert seen[-1][1] == 0
+    assert took < 10
+
+
+def test_it_waits_for_whatever_ended_before_it_listened(serve, cluster, operator, sim, worker):
+    vm = a_vm(sim, operator, running=False)
+    for _ in range(3):
+        for action in ("start", "stop"):
+            body = {"action": action} | ({"force": True} if action == "stop" else {})
+            answer = serve(ask("POST", f"/vms/{vm.vmid}/actions", body, "wait=30"))
+            assert answer.status_code == 200, answer.text
+
+
+def test_a_body_without_a_length_is_read(serve, cluster):
+    """As clients send it that do not know the length beforehand."""
+
+    def sending(body: bytes) -> Callable[[httpx.AsyncClient], Coroutine[Any, Any, Any]]:
+        async def pieces() -> AsyncIterator[bytes]:
+            for start in range(0, len(body), 65_536):
+                yield body[start : start + 65_536]
+
+        async def talk(client: httpx.AsyncClient) -> httpx.Response:
+            headers = {"Content-Type": "application/json"}
+            return await client.post(f"{API}/vms", content=pieces(), headers=headers)
+
+        return talk
+
+    assert serve(sending(json.dumps(NEW).encode())).status_code == 202
+    answer = serve(sending(b"x" * 2 * 1024 * 1024))
+    assert answer.status_code == 413
+    assert answer.json()["code"] == "too_large"
