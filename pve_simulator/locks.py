@@ -13,6 +13,8 @@ Say = Callable[[str], None]
 
 CONFIG_LOCK_S = 10.0
 CLONE_LOCK_S = 1.0
+SHORTEST_WAIT_S = 0.2
+"""Real seconds: at high speed a busy machine must not turn a short wait into a timeout."""
 
 
 class FileLock:
@@ -108,7 +110,7 @@ class Locks:
         self, key: str, text: str, *, shared: bool, timeout_s: float, say: Say | None
     ) -> AsyncIterator[None]:
         lock = self._locks.setdefault(key, FileLock())
-        real_s = self._clock.real(timeout_s)
+        real_s = max(self._clock.real(timeout_s), SHORTEST_WAIT_S)
         if not await lock.acquire(shared=shared, timeout_s=real_s, say=say):
             raise PveError(text)
         try:

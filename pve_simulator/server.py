@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+import traceback
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,9 @@ class Server:
             result = await self._call(request, segments)
         except PveError as error:
             return await self._failure(error, format_name)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+            traceback.print_exc()
+            return await self._failure(PveError(f"simulator bug: {error!r}"), format_name)
         if isinstance(result, web.StreamResponse):
             return result
         return self._success(result, format_name)
