@@ -9,7 +9,7 @@ from . import drives, volumes
 from .errors import forbidden
 from .simulator import Simulator
 from .vmconfig import CLOUDINIT_KEYS, Changes
-from .world import Guest
+from .world import Config, Guest
 
 if TYPE_CHECKING:
     from .routing import Call
@@ -51,9 +51,34 @@ def require_option_rights(call: Call, changes: Changes) -> None:
         privilege = right_for(key, value)
         if not call.may(path, privilege):
             raise forbidden(f"{path}, {privilege}")
-        drive = drives.parse_drive(key, value) if drives.DRIVE.match(key) and value else None
-        if drive and drive.is_volume and drives.new_disk_bytes(drive.file) is not None:
-            call.require(f"/storage/{drive.storage}", "Datastore.AllocateSpace")
+    require_resource_rights(call, changes.values)
+
+
+def require_resource_rights(call: Call, values: Config) -> None:
+    """403 unless the caller may use the storages and bridges that these options name."""
+    for key, value in values.items():
+        if drives.DRIVE.match(key):
+            _require_storage(call, drives.parse_drive(key, str(value)))
+        elif drives.NET.match(key) and not call.sim.is_old:
+            require_bridge(call, str(value))
+
+
+def _require_storage(call: Call, drive: drives.Drive) -> None:
+    if not drive.is_volume:
+        return
+    path = f"/storage/{drive.storage}"
+    is_new = drives.new_disk_bytes(drive.file) is not None or drive.file.endswith(":cloudinit")
+    if is_new or "import-from" in drive.options:
+        call.require(path, "Datastore.AllocateSpace")
+    else:
+        call.require(path, "Datastore.AllocateSpace", "Datastore.Audit", any_of=True)
+
+
+def require_bridge(call: Call, value: str) -> None:
+    """Since version 8 a bridge needs SDN.Use."""
+    bridge = drives.parse_net(value).options.get("bridge")
+    if bridge:
+        call.require(f"/sdn/zones/localnetwork/{bridge}", "SDN.Use")
 
 
 def lookup(sim: Simulator, guest: Guest, feature: str, snapname: str | None) -> dict[str, Any]:

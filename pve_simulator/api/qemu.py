@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .. import clone, drives, power, stats, vmconfig, vmdisks, volumes
+from .. import clone, drives, features, power, stats, vmconfig, vmdisks, volumes
 from ..clone import CloneOrder
 from ..errors import PveError, bad_parameter, forbidden
 from ..routing import Call, route
@@ -71,9 +71,7 @@ async def create(call: Call) -> Any:
         return await restore(call)
     changes = vmconfig.read_changes(params, is_root=call.identity.is_root)
     vmdisks.check_storages(call.sim, call.node, changes.values)
-    for key, value in changes.values.items():
-        if drives.DRIVE.match(key):
-            _require_space_right(call, drives.parse_drive(key, str(value)))
+    features.require_resource_rights(call, changes.values)
     other = call.sim.world.guests.get(vmid)
     if other is not None:
         raise PveError(
@@ -94,11 +92,6 @@ def require_allocate(call: Call, vmid: int, pool: Any) -> None:
         return
     if not pool or not call.may(f"/pool/{pool}", "VM.Allocate"):
         raise forbidden()
-
-
-def _require_space_right(call: Call, drive: drives.Drive) -> None:
-    if drive.is_volume and drives.new_disk_bytes(drive.file) is not None:
-        call.require(f"/storage/{drive.storage}", "Datastore.AllocateSpace")
 
 
 async def _create(call: Call, job: Job, guest: Guest, changes: Changes) -> None:
@@ -169,6 +162,9 @@ async def clone_guest(call: Call) -> Any:
     for drive in plan.drives:
         storage = order.storage or drive.storage
         call.require(f"/storage/{storage}", "Datastore.AllocateSpace")
+    for key, value in plan.config.items():
+        if drives.NET.match(key) and not call.sim.is_old:
+            features.require_bridge(call, str(value))
     return start_task(call, "qmclone", lambda job: clone.run(call.sim, job, order))
 
 

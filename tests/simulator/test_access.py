@@ -109,3 +109,34 @@ def test_a_token_sees_only_its_own_tasks_without_sys_audit(api: Api):
     assert token.get("/nodes/pve3/tasks").data == []
     answer = token.get(f"/nodes/pve3/tasks/{quote(other, safe='')}/status")
     assert answer.reason == "Permission check failed (/nodes/pve3, Sys.Audit)"
+
+
+def test_a_clone_needs_its_source_its_number_its_storage_and_its_bridge(api: Api):
+    token = new_token(api, "cloner")
+
+    def grant(path: str, role: str) -> None:
+        answer = api.put("/access/acl", path=path, roles=role, tokens="root@pam!cloner")
+        assert answer.status == 200
+
+    def refusal() -> str:
+        return token.post("/nodes/pve/qemu/9000/clone", newid=200).reason
+
+    assert refusal() == "Permission check failed (/vms/9000, VM.Clone)"
+    grant("/vms/9000", "PVETemplateUser")
+    assert refusal() == "Permission check failed"
+    grant("/vms/200", "PVEVMAdmin")
+    assert refusal() == "Permission check failed (/storage/ceph, Datastore.AllocateSpace)"
+    grant("/storage/ceph", "PVEDatastoreUser")
+    assert refusal() == "Permission check failed (/sdn/zones/localnetwork/vmbr0, SDN.Use)"
+    grant("/sdn/zones/localnetwork", "PVESDNUser")
+    assert token.post("/nodes/pve/qemu/9000/clone", newid=200).status == 200
+
+
+def test_an_iso_needs_a_right_on_its_storage(api: Api):
+    token = new_token(api, "attacher")
+    for role in ("PVEVMAdmin",):
+        api.put("/access/acl", path="/vms/100", roles=role, tokens="root@pam!attacher")
+    iso = "local:iso/debian-12.11.0-amd64-netinst.iso,media=cdrom"
+    answer = token.put("/nodes/pve/qemu/100/config", ide3=iso)
+    privileges = "Datastore.AllocateSpace|Datastore.Audit"
+    assert answer.reason == f"Permission check failed (/storage/local, {privileges})"
