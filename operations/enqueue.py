@@ -15,7 +15,7 @@ from accounts import crypto
 from accounts.actors import Actor
 from clusters.models import Cluster
 from events.models import record_event
-from operations import ending, queue
+from operations import ending, idempotency, queue
 from operations.claims import take_claims
 from operations.models import CANCELED, QUEUED, UNFINISHED, Operation
 from operations.plans import Cancel, plan_for
@@ -55,6 +55,7 @@ def enqueue(
         after=after,
         due_at=None,
     )
+    idempotency.note(operation)
     if after is None:
         take_claims(operation, wants)
         plan.on_claim(operation)

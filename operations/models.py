@@ -193,3 +193,19 @@ class LaneTicket(models.Model):
 
     def __str__(self) -> str:
         return f"{self.operation_id} in {self.lane_id}"
+
+
+class IdempotencyKey(models.Model):
+    """A request's Idempotency-Key, and the operation that it stands for."""
+
+    caller = models.CharField(max_length=120)
+    key = models.CharField(max_length=255)
+    digest = models.CharField(max_length=64, help_text="of the request, keyed; never its body")
+    operation = models.ForeignKey(Operation, on_delete=models.CASCADE)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["caller", "key"], name="one_result_per_key")]
+
+    def __str__(self) -> str:
+        return f"{self.key} of {self.caller}"

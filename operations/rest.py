@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 from django.http import HttpRequest
@@ -10,6 +12,8 @@ from django.utils.dateparse import parse_datetime
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.rest import actor_of
+from operations import idempotency
 from operations.models import Operation
 from operations.plans import plan_for
 from operations.refusals import InvalidInput
@@ -17,35 +21,81 @@ from operations.refusals import InvalidInput
 # Read and removed by the wait layer; it never leaves the process.
 AWAIT_HEADER = "X-Izvor-Await"
 
-# The body of the final answer, by kind; the app that registers a kind's plan may register this too.
-Renderer = Callable[[Operation], tuple[int, dict[str, Any]]]
-_final: dict[str, Renderer] = {}
+# What an answer says beside the task, by kind; the app that registers a kind's plan says how.
+View = Callable[..., Response]
+KEY_LENGTH_MAX = 255
+Renderer = Callable[[Operation], dict[str, Any]]
+_bodies: dict[str, tuple[Renderer, int]] = {}
 
 
-def renders_end_of(kind: str) -> Callable[[Renderer], Renderer]:
+def renders(*kinds: str, created: bool = False) -> Callable[[Renderer], Renderer]:
+    """The body of answers about these kinds: when accepted, when asked again, and at the end."""
+
     def keep(renderer: Renderer) -> Renderer:
-        _final[kind] = renderer
+        for kind in kinds:
+            _bodies[kind] = (renderer, 201 if created else 200)
         return renderer
 
     return keep
 
 
-def accepted(operation: Operation, body: dict[str, Any]) -> Response:
+def body_of(operation: Operation) -> dict[str, Any]:
+    renderer, _ = _bodies[operation.kind]
+    return {
+        **renderer(operation),
+        "task_id": str(operation.uuid),
+        "task": task_body(operation),
+    }
+
+
+def accepted(operation: Operation) -> Response:
     """202, with the task's address; the wait layer holds it back for who prefers to wait."""
-    return Response(
-        {**body, "task_id": str(operation.uuid), "task": task_body(operation)},
-        status=202,
-        headers={
-            "Location": f"/api/v1/tasks/{operation.uuid}",
-            AWAIT_HEADER: str(operation.uuid),
-        },
+    headers = {
+        "Location": f"/api/v1/tasks/{operation.uuid}",
+        AWAIT_HEADER: str(operation.uuid),
+    }
+    return Response(body_of(operation), status=202, headers=headers)
+
+
+def idempotent(view: View) -> View:
+    """For views that enqueue an operation: a request sent again gets the first one's result."""
+
+    @wraps(view)
+    def answered(self: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
+        asked = idempotency_key(request)
+        if asked is None:
+            return view(self, request, *args, **kwargs)
+        with idempotency.alone(asked):
+            known = idempotency.known_result(asked)
+            if known is not None:
+                return accepted(known)
+            with idempotency.carrying(asked):
+                return view(self, request, *args, **kwargs)
+
+    return answered
+
+
+def idempotency_key(request: Request) -> idempotency.Asked | None:
+    key = request.headers.get("Idempotency-Key", "")
+    if not key:
+        return None
+    if len(key) > KEY_LENGTH_MAX or not (key.isascii() and key.isprintable()):
+        raise InvalidInput(
+            "Idempotency-Key", f"Give up to {KEY_LENGTH_MAX} printable ASCII characters."
+        )
+    actor = actor_of(request)
+    body = json.dumps(request.data, sort_keys=True)
+    return idempotency.Asked(
+        caller=f"{actor.token_id or 0}:{actor.name}",
+        key=key,
+        digest=idempotency.digest_of(f"{request.method} {request.get_full_path()} {body}"),
     )
 
 
 def final_answer(operation: Operation) -> tuple[int, dict[str, Any]]:
     """What a request that waited gets when the operation has succeeded."""
-    status, body = _final[operation.kind](operation) if operation.kind in _final else (200, {})
-    return status, {**body, "task_id": str(operation.uuid), "task": task_body(operation)}
+    _, status = _bodies[operation.kind]
+    return status, body_of(operation)
 
 
 def task_body(operation: Operation) -> dict[str, Any]:

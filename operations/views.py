@@ -104,7 +104,7 @@ class TaskViewSet(ViewSet):
             )
         request_cancel(operation, by=actor_of(request))
         operation.refresh_from_db()
-        return accepted(operation, {"message": f"Task {operation.uuid} is being canceled."})
+        return accepted(operation)
 
     def _find(self, request: Request, wanted: str) -> Operation | None:
         """By Izvor's id, or by the UPID of a task that it started; None for any other UPID."""

@@ -51,7 +51,7 @@ def stop_vm(*, vm: VirtualMachine, force: bool, timeout_s: int, by: Actor) -> Op
     preflight.check_state(vm, "stop", ALLOWED["stop"])
     if force:
         return _enqueue("stop_vm", vm, by)
-    return _enqueue("shutdown_vm", vm, by, force=True, timeout_s=timeout_s)
+    return _enqueue("shutdown_vm", vm, by, force=True, timeout_s=timeout_s, verb="stop")
 
 
 def shutdown_vm(*, vm: VirtualMachine, force: bool, timeout_s: int, by: Actor) -> Operation:

@@ -12,7 +12,7 @@ from rest_framework.viewsets import ViewSet
 
 from accounts.rest import StrictSerializer, actor_of, parse, refuse_unknown_params
 from clusters.connect import connect
-from operations.rest import accepted
+from operations.rest import accepted, idempotent
 from proxmox.results import Snapshot
 from vms import actions, fields
 from vms.fields import StrictBooleanField, StrictCharField
@@ -47,6 +47,7 @@ class SnapshotViewSet(ViewSet):
         ]
         return Response({"snapshots": found, "count": len(found), "next": None})
 
+    @idempotent
     def create(self, request: Request, vm_pk: str) -> Response:
         refuse_unknown_params(request, {"cluster"})
         vm = find_vm(request, vm_pk)
@@ -58,14 +59,15 @@ class SnapshotViewSet(ViewSet):
             include_ram=checked["include_ram"],
             by=actor_of(request),
         )
-        return accepted(operation, {"name": checked["name"], "vmid": str(vm.vmid)})
+        return accepted(operation)
 
+    @idempotent
     def destroy(self, request: Request, vm_pk: str, pk: str) -> Response:
         refuse_unknown_params(request, {"cluster"})
         vm = find_vm(request, vm_pk)
-        operation = actions.delete_snapshot(vm=vm, name=pk, by=actor_of(request))
-        return accepted(operation, {"name": pk, "vmid": str(vm.vmid)})
+        return accepted(actions.delete_snapshot(vm=vm, name=pk, by=actor_of(request)))
 
+    @idempotent
     def rollback(self, request: Request, vm_pk: str, pk: str) -> Response:
         """Back to it; what has changed since is lost."""
         refuse_unknown_params(request, {"cluster"})
@@ -74,7 +76,7 @@ class SnapshotViewSet(ViewSet):
         operation = actions.rollback_snapshot(
             vm=vm, name=pk, start=checked["start"], by=actor_of(request)
         )
-        return accepted(operation, {"name": pk, "vmid": str(vm.vmid)})
+        return accepted(operation)
 
 
 def snapshot_body(snapshot: Snapshot, vmid: int) -> dict[str, Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import uuid
-from typing import Any
 
 from django.db.models import QuerySet
 from django.utils import timezone
@@ -23,10 +22,10 @@ from accounts.rest import (
     parse,
     refuse_unknown_params,
 )
-from operations.models import Operation
 from operations.refusals import Conflict, NotFound
-from operations.rest import accepted, renders_end_of, wants_fresh
+from operations.rest import accepted, idempotent, wants_fresh
 from vms import actions
+from vms.answers import changed_body, shown
 from vms.models import STATUSES, GivenUpVmid, Size, VirtualMachine
 from vms.refresh import refresh_vm
 from vms.serializers import (
@@ -41,10 +40,6 @@ from vms.series import series_body
 from vms.verbs import VERBS, ActionName
 
 FILTERS = {"node", "cluster", "status", "tag", "template", "name", "search", "project"}
-
-
-def shown(queryset: QuerySet[VirtualMachine]) -> QuerySet[VirtualMachine]:
-    return queryset.select_related("cluster", "project", "size", "usage")
 
 
 def find_vm(request: Request, wanted: str) -> VirtualMachine:
@@ -107,41 +102,41 @@ class VmViewSet(ViewSet):
             refresh_vm(vm)
         return Response(vm_body(vm))
 
+    @idempotent
     def create(self, request: Request) -> Response:
         refuse_unknown_params(request, set())
         checked = parse(CreateVmSerializer, request)
-        vm, operation = actions.create_vm(asked=new_vm_of(checked), by=actor_of(request))
-        return accepted(operation, {"vm": vm_body(vm), "vmid": str(vm.vmid)})
+        _, operation = actions.create_vm(asked=new_vm_of(checked), by=actor_of(request))
+        return accepted(operation)
 
+    @idempotent
     def destroy(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, {"cluster"})
         vm = find_vm(request, pk)
-        operation = actions.delete_vm(vm=vm, by=actor_of(request))
-        return accepted(operation, {"message": f"VM {vm} is being deleted.", "vmid": str(vm.vmid)})
+        return accepted(actions.delete_vm(vm=vm, by=actor_of(request)))
 
     @action(detail=True, methods=["post"], url_path="actions")
+    @idempotent
     def act(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, {"cluster"})
         vm = find_vm(request, pk)
         verb = verb_of(request)
         checked = parse(VERBS[verb].takes, request)
-        operation = VERBS[verb].call(vm, checked, actor_of(request))
-        return accepted(operation, acted(operation, verb, vm))
+        return accepted(VERBS[verb].call(vm, checked, actor_of(request)))
 
     def update(self, request: Request, pk: str) -> Response:
         """PUT: as PATCH, what is not named stays."""
         return self.partial_update(request, pk)
 
+    @idempotent
     def partial_update(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, {"cluster"})
         vm = find_vm(request, pk)
         changes = changes_of(parse(UpdateVmSerializer, request))
         operation = actions.update_vm(vm=vm, changes=changes, by=actor_of(request))
-        vm = find_vm(request, str(vm.uuid))
-        body = {"vm": vm_body(vm), "vmid": str(vm.vmid)}
         if operation is None:
-            return Response({**body, "pending": []})
-        return accepted(operation, body)
+            return Response(changed_body(find_vm(request, str(vm.uuid)), pending=[]))
+        return accepted(operation)
 
     @action(detail=True, methods=["get"])
     def metrics(self, request: Request, pk: str) -> Response:
@@ -195,48 +190,9 @@ def filtered(queryset: QuerySet[VirtualMachine], request: Request) -> QuerySet[V
     return queryset
 
 
-@renders_end_of("create_vm")
-def created(operation: Operation) -> tuple[int, dict[str, Any]]:
-    vm = shown(VirtualMachine.objects.subject_of(operation)).get()
-    return 201, {"vm": vm_body(vm), "vmid": str(vm.vmid)}
-
-
-@renders_end_of("delete_vm")
-def deleted(operation: Operation) -> tuple[int, dict[str, Any]]:
-    vm = shown(VirtualMachine.objects.subject_of(operation)).get()
-    return 200, {"message": f"VM {vm} is deleted.", "vmid": str(vm.vmid), "vm": vm_body(vm)}
-
-
 def verb_of(request: Request) -> str:
     """The body's `action`. Raises ValidationError when it is none of ours."""
     body = request.data if isinstance(request.data, dict) else {}
     name = ActionName(data={"action": body.get("action")})
     name.is_valid(raise_exception=True)
     return str(name.validated_data["action"])
-
-
-def acted(operation: Operation, verb: str, vm: VirtualMachine) -> dict[str, Any]:
-    """An action's answer; a clone's also has the VM that it makes."""
-    if operation.subject == vm.uuid:
-        return {"action": verb, "vmid": str(vm.vmid)}
-    made = shown(VirtualMachine.objects.subject_of(operation)).get()
-    return {"action": verb, "vmid": str(made.vmid), "vm": vm_body(made)}
-
-
-def changed(operation: Operation) -> tuple[int, dict[str, Any]]:
-    """The end of whatever worked on a VM: the VM as it is now."""
-    vm = shown(VirtualMachine.objects.subject_of(operation)).get()
-    body: dict[str, Any] = {"vm": vm_body(vm), "vmid": str(vm.vmid)}
-    if operation.kind == "update_vm":
-        body["pending"] = operation.notes.get("pending", [])
-    verb = next((verb for verb, kind in KINDS.items() if kind == operation.kind), None)
-    return 200, ({"action": verb} if verb else {}) | body
-
-
-# Which kind of operation each verb makes, for the answers of those who waited.
-KINDS = {verb: f"{verb}_vm" for verb in VERBS} | {
-    "snapshot": "take_snapshot",
-    "template": "convert_vm",
-}
-for _kind in (*KINDS.values(), "update_vm", "rollback_snapshot", "delete_snapshot"):
-    renders_end_of(_kind)(changed)

@@ -1,0 +1,91 @@
+"""Idempotency-Key: a request that is sent again gets the first one's result instead of a second VM.
+
+The row is written in the action's own transaction, so it exists exactly if the action happened. It
+holds no body: only a keyed digest of what was asked, and which operation came of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.db import connection
+from django.db.models.functions import Now
+
+from accounts.crypto import keyed_digest
+from operations.models import IdempotencyKey, Operation
+from operations.refusals import Conflict
+
+KEPT = timedelta(hours=24)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request that carries a key."""
+
+    caller: str
+    key: str
+    digest: str
+
+
+_asked: ContextVar[Asked | None] = ContextVar("asked", default=None)
+
+
+@contextmanager
+def carrying(asked: Asked) -> Iterator[None]:
+    """What is enqueued within is noted under the request's key."""
+    token = _asked.set(asked)
+    try:
+        yield
+    finally:
+        _asked.reset(token)
+
+
+def digest_of(request: str) -> str:
+    return keyed_digest("request", request)
+
+
+@contextmanager
+def alone(asked: Asked) -> Iterator[None]:
+    """Raises Conflict while another request with the same key is under way."""
+    name = f"idempotency:{asked.caller}:{asked.key}"
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [name])
+        (locked,) = cursor.fetchone()
+    if not locked:
+        raise Conflict("in_progress", "The first request with this Idempotency-Key is under way.")
+    try:
+        yield
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [name])
+
+
+def known_result(asked: Asked) -> Operation | None:
+    """The operation that this key stands for. Raises Conflict when it was for something else."""
+    IdempotencyKey.objects.filter(created_at__lt=Now() - KEPT, caller=asked.caller).delete()
+    row = (
+        IdempotencyKey.objects.filter(caller=asked.caller, key=asked.key)
+        .select_related("operation__cluster")
+        .first()
+    )
+    if row is None:
+        return None
+    if row.digest != asked.digest:
+        raise Conflict(
+            "idempotency_key_reused",
+            "This Idempotency-Key was used for another request; take a new one for each.",
+        )
+    return row.operation
+
+
+def note(operation: Operation) -> None:
+    """Keep the request's key with what came of it; in the action's transaction."""
+    asked = _asked.get()
+    if asked is not None:
+        IdempotencyKey.objects.create(
+            caller=asked.caller, key=asked.key, digest=asked.digest, operation=operation
+        )

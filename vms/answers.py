@@ -1,0 +1,81 @@
+"""What answers about VMs say, by the kind of their operation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db.models import QuerySet
+
+from operations.models import Operation
+from operations.rest import renders
+from vms.models import VirtualMachine
+from vms.serializers import vm_body
+
+# The verb of `POST …/actions` that makes an operation of this kind.
+VERB_OF = {
+    "start_vm": "start",
+    "stop_vm": "stop",
+    "shutdown_vm": "shutdown",
+    "reboot_vm": "reboot",
+    "reset_vm": "reset",
+    "suspend_vm": "suspend",
+    "resume_vm": "resume",
+    "migrate_vm": "migrate",
+    "clone_vm": "clone",
+    "convert_vm": "template",
+    "take_snapshot": "snapshot",
+}
+
+
+def shown(queryset: QuerySet[VirtualMachine]) -> QuerySet[VirtualMachine]:
+    """With what `vm_body` wants beside the row."""
+    return queryset.select_related("cluster", "project", "size", "usage")
+
+
+def subject(operation: Operation) -> VirtualMachine:
+    return shown(VirtualMachine.objects.subject_of(operation)).get()
+
+
+def changed_body(vm: VirtualMachine, *, pending: list[str]) -> dict[str, Any]:
+    """`pending` are the options that wait for the next start."""
+    return {"vm": vm_body(vm), "vmid": str(vm.vmid), "pending": pending}
+
+
+@renders("create_vm", created=True)
+def created(operation: Operation) -> dict[str, Any]:
+    vm = subject(operation)
+    return {"vm": vm_body(vm), "vmid": str(vm.vmid)}
+
+
+@renders("clone_vm", created=True)
+def cloned(operation: Operation) -> dict[str, Any]:
+    return {"action": "clone", **created(operation)}
+
+
+@renders("delete_vm")
+def deleted(operation: Operation) -> dict[str, Any]:
+    """Waited for, it also has the VM's last state."""
+    vm = subject(operation)
+    if not operation.is_ended:
+        return {"message": f"VM {vm} is being deleted.", "vmid": str(vm.vmid)}
+    return {"message": f"VM {vm} is deleted.", "vmid": str(vm.vmid), "vm": vm_body(vm)}
+
+
+@renders("update_vm")
+def updated(operation: Operation) -> dict[str, Any]:
+    return changed_body(subject(operation), pending=operation.notes.get("pending", []))
+
+
+@renders(*(kind for kind in VERB_OF if kind not in {"clone_vm", "take_snapshot"}))
+def acted(operation: Operation) -> dict[str, Any]:
+    vm = subject(operation)
+    # A stop without force is carried by a shutdown.
+    verb = operation.params.get("verb", VERB_OF[operation.kind])
+    body: dict[str, Any] = {"action": verb, "vmid": str(vm.vmid)}
+    return body | {"vm": vm_body(vm)} if operation.is_ended else body
+
+
+@renders("take_snapshot", "delete_snapshot", "rollback_snapshot")
+def snapshot_changed(operation: Operation) -> dict[str, Any]:
+    verb = {"action": VERB_OF[operation.kind]} if operation.kind in VERB_OF else {}
+    return verb | {"name": operation.params["snapshot"], "vmid": str(subject(operation).vmid)}
