@@ -59,8 +59,12 @@ def look_at(cluster: Cluster, *, with_details: bool = True) -> None:
         began = timezone.now()
         resources = client.resources(timeout_s=CALL_S)
         refuse_blindness(cluster, client, resources)
-    except (OtherCluster, Unauthorized, Forbidden, Unsealable, Blind) as error:
+    except (OtherCluster, Unauthorized, Unsealable, Blind) as error:
         note_state(cluster, REFUSED, str(error))
+        return
+    except Forbidden as error:
+        who = cluster.token_id or cluster.user
+        note_state(cluster, REFUSED, f"{who} may not read the cluster: {error}")
         return
     except ProxmoxError as error:
         note_state(cluster, UNREACHABLE, str(error))
@@ -84,14 +88,18 @@ def refuse_blindness(cluster: Cluster, client: Client, resources: Resources) -> 
             f"Proxmox shows no node to {cluster.token_id or cluster.user}: it needs the privilege "
             "Sys.Audit on /nodes (and VM.Audit on /vms, Datastore.Audit on /storage)."
         )
-    if resources.guests or not guests.knows_any(cluster):
+    if resources.guests and resources.storages:
         return
-    granted = client.permissions(timeout_s=CALL_S)
-    if not any("VM.Audit" in privileges for privileges in granted.values()):
-        raise Blind(
-            f"Proxmox shows no VM to {cluster.token_id or cluster.user}: it needs the privilege "
-            "VM.Audit on /vms."
-        )
+    granted = {name for names in client.permissions(timeout_s=CALL_S).values() for name in names}
+    for seen, what, privilege, path in (
+        (resources.guests, "VM", "VM.Audit", "/vms"),
+        (resources.storages, "storage", "Datastore.Audit", "/storage"),
+    ):
+        if not seen and privilege not in granted:
+            raise Blind(
+                f"Proxmox shows no {what} to {cluster.token_id or cluster.user}: it needs the "
+                f"privilege {privilege} on {path}."
+            )
 
 
 def confirm_identity(cluster: Cluster, client: Client) -> None:

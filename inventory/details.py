@@ -29,6 +29,7 @@ log = structlog.get_logger(__name__)
 BUDGET_S = 5.0
 READ_S = 5.0
 OLD = datetime.timedelta(minutes=10)
+PAUSE = datetime.timedelta(minutes=1)
 # A VM that has just booted gets its address when its agent is up.
 YOUNG = datetime.timedelta(minutes=5)
 VMS_A_LOOK = 20
@@ -101,10 +102,11 @@ def vms_to_read(cluster: Cluster, now: datetime.datetime) -> list[VirtualMachine
         ip_address=None,
         created_at__gt=now - YOUNG,
     )
+    # The list shows a paused VM as running: only reading it tells when it goes on.
+    is_paused = Q(power=PAUSED, details_at__lt=now - PAUSE)
     return list(
         VirtualMachine.objects.filter(
-            # The list shows a paused VM as running: only reading it tells when it goes on.
-            Q(details_at=None) | Q(details_at__lt=now - OLD) | Q(power=PAUSED) | waits_for_agent,
+            Q(details_at=None) | Q(details_at__lt=now - OLD) | is_paused | waits_for_agent,
             cluster=cluster,
             deleted_at=None,
             missing_since=None,

@@ -49,11 +49,6 @@ USAGE = (
 )
 
 
-def knows_any(cluster: Cluster) -> bool:
-    living = VirtualMachine.objects.filter(cluster=cluster, deleted_at=None, missing_since=None)
-    return living.exclude(doing="create_vm").exists()
-
-
 def sync_guests(cluster: Cluster, resources: Resources, began: datetime.datetime) -> None:
     listed = {guest.vmid: guest for guest in resources.guests}
     rows = {vm.vmid: vm for vm in VirtualMachine.objects.filter(cluster=cluster, deleted_at=None)}
