@@ -161,9 +161,9 @@ def _step_body(operation: Operation, name: str, step: dict[str, Any] | None) -> 
     }
 
 
-def wants_fresh(request: Request | HttpRequest) -> bool:
-    """`?refresh=true`: ask Proxmox first."""
-    raw = request.GET.get("refresh", "false").lower()
+def flag_of(request: Request | HttpRequest, name: str) -> bool:
+    """A query parameter that is true or false: `refresh` (ask Proxmox first), `dry_run`."""
+    raw = request.GET.get(name, "false").lower()
     if raw not in {"1", "true", "yes", "0", "false", "no"}:
-        raise InvalidInput("refresh", "Give true or false.")
+        raise InvalidInput(name, "Give true or false.")
     return raw in {"1", "true", "yes"}

@@ -23,9 +23,10 @@ from accounts.rest import (
     refuse_unknown_params,
 )
 from operations.refusals import Conflict, NotFound
-from operations.rest import accepted, idempotent, wants_fresh
+from operations.rest import accepted, flag_of, idempotent
 from vms import actions
 from vms.answers import changed_body, shown
+from vms.dry_run import describe_creation
 from vms.models import STATUSES, GivenUpVmid, Size, VirtualMachine
 from vms.refresh import refresh_vm
 from vms.serializers import (
@@ -98,15 +99,17 @@ class VmViewSet(ViewSet):
     def retrieve(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, {"cluster", "refresh"})
         vm = find_vm(request, pk)
-        if wants_fresh(request):
+        if flag_of(request, "refresh"):
             refresh_vm(vm)
         return Response(vm_body(vm))
 
     @idempotent
     def create(self, request: Request) -> Response:
-        refuse_unknown_params(request, set())
-        checked = parse(CreateVmSerializer, request)
-        _, operation = actions.create_vm(asked=new_vm_of(checked), by=actor_of(request))
+        refuse_unknown_params(request, {"dry_run"})
+        asked = new_vm_of(parse(CreateVmSerializer, request))
+        if flag_of(request, "dry_run"):
+            return Response(describe_creation(asked, by=actor_of(request)))
+        _, operation = actions.create_vm(asked=asked, by=actor_of(request))
         return accepted(operation)
 
     @idempotent
