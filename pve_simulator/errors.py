@@ -43,14 +43,3 @@ def forbidden(detail: str = "") -> PveError:
 def unauthorized(text: str, *, has_body: bool = False) -> PveError:
     """401; the server holds it back for three seconds, as Proxmox does."""
     return PveError(text, status=401, has_body=has_body)
-
-
-class TaskKilled(Exception):
-    """The worker process died: nothing is cleaned up, its locks stay. Status: unexpected status."""
-
-
-class Aborted(PveError):
-    """The task was stopped by its owner (DELETE on the task)."""
-
-    def __init__(self, text: str = "interrupted by signal") -> None:
-        super().__init__(text)

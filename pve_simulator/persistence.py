@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import base64
 import dataclasses
+import fcntl
 import json
+import sys
 import time
 import types
 import typing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
+from typing import IO, TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 from .access import AclEntry, User
 from .tasks import UNEXPECTED
@@ -21,8 +23,10 @@ if TYPE_CHECKING:
     from .simulator import Simulator
 
 STATE_FILE = "world.json"
+LOCK_FILE = "in-use"
 LAYOUT = 1
 DEBOUNCE_S = 0.1
+RETRY_S = 5.0
 COST_FACTOR = 5
 """Between two saves pass at least this many times what a save took: big worlds save less often."""
 
@@ -42,33 +46,41 @@ class Persistence:
         self._file = folder / STATE_FILE
         self.is_dirty = True
         self._folder = folder
+        self._lock: IO[bytes] | None = None
+
+    def _take_folder(self) -> None:
+        """One simulator a folder: held until `release` or the end of the process."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._lock = (self._folder / LOCK_FILE).open("wb")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self.release()
+            raise StateError(f"another simulator uses the state folder {self._folder}") from None
+
+    def release(self) -> None:
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
 
     def load(self) -> Saved | None:
-        """What was saved, with tasks that were running then ended as `unexpected status`."""
+        """What was saved, with tasks that were running then ended as `unexpected status`.
+
+        None when there is nothing yet. StateError when the folder is in use, not writable, damaged
+        or of another version.
+        """
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._take_folder()
             text = self._file.read_text()
         except FileNotFoundError:
             return None
         except OSError as error:
             raise StateError(f"cannot use the state folder {self._folder}: {error}") from None
         try:
-            raw = json.loads(text)
-            if raw["layout"] != LAYOUT:
-                raise StateError(f"{self._file} was written by another version; move it away")
-            world = decode(World, raw["world"])
-            access = {
-                "key": raw["access"]["key"],
-                "users": decode(dict[str, User], raw["access"]["users"]),
-                "groups": raw["access"]["groups"],
-                "acl": decode(list[AclEntry], raw["access"]["acl"]),
-            }
+            return _parse(text)
         except (ValueError, KeyError, TypeError) as error:
+            self.release()
             raise StateError(f"{self._file} is damaged ({error}); move it away") from None
-        for record in world.tasks.values():
-            if record.is_running:
-                record.exitstatus, record.endtime = UNEXPECTED, int(time.time())
-        return Saved(world, access)
 
     def save(self, sim: Simulator) -> None:
         self.is_dirty = False
@@ -85,8 +97,30 @@ class Persistence:
             await asyncio.sleep(DEBOUNCE_S)
             if self.is_dirty or any(sim.tasks.running()):
                 began = time.monotonic()
-                self.save(sim)
+                try:
+                    self.save(sim)
+                except OSError as error:
+                    print(f"pve_simulator: cannot write the state: {error}", file=sys.stderr)
+                    self.is_dirty = True
+                    await asyncio.sleep(RETRY_S)
                 await asyncio.sleep((time.monotonic() - began) * COST_FACTOR)
+
+
+def _parse(text: str) -> Saved:
+    raw = json.loads(text)
+    if raw["layout"] != LAYOUT:
+        raise ValueError(f"layout {raw['layout']} instead of {LAYOUT}")
+    world = decode(World, raw["world"])
+    access = {
+        "key": raw["access"]["key"],
+        "users": decode(dict[str, User], raw["access"]["users"]),
+        "groups": raw["access"]["groups"],
+        "acl": decode(list[AclEntry], raw["access"]["acl"]),
+    }
+    for record in world.tasks.values():
+        if record.is_running:
+            record.exitstatus, record.endtime = UNEXPECTED, int(time.time())
+    return Saved(world, access)
 
 
 def encode(value: Any) -> Any:
@@ -118,7 +152,8 @@ def decode(kind: Any, value: Any) -> Any:
         return decode(inner[0], value)
     if dataclasses.is_dataclass(kind) and isinstance(kind, type):
         hints = _hints(kind)
-        return kind(**{name: decode(hints[name], item) for name, item in value.items()})
+        known = {name: item for name, item in value.items() if name in hints}
+        return kind(**{name: decode(hints[name], item) for name, item in known.items()})
     if origin is dict:
         key_kind, item_kind = get_args(kind)
         return {_decode_key(key_kind, key): decode(item_kind, v) for key, v in value.items()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 
 from . import drives, stats, vmconfig, volumes
@@ -261,8 +260,3 @@ async def resume(sim: Simulator, job: Job, node: str, vmid: int) -> None:
         vmconfig.require_unlocked(guest, besides=("backup",))
         await job.sleep(PAUSE_S)
         guest.is_paused = False
-
-
-def vmid_of(text: str) -> int | None:
-    """The VMID in a task's id field, if it is one."""
-    return int(text) if re.fullmatch(r"\d+", text) else None

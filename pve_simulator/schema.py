@@ -21,7 +21,6 @@ Facts = dict[str, Any]
 
 MISSING = "property is missing and it is not optional"
 UNKNOWN = "property is not defined in schema and the schema does not allow additional properties"
-_TYPES = {"s": "string", "i": "integer", "b": "boolean", "n": "number", "a": "array"}
 _TRUE = {"1", "true", "yes", "on"}
 _FALSE = {"0", "false", "no", "off"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import ssl
 import traceback
 from functools import partial
@@ -204,7 +205,7 @@ class Server:
     async def _failure(self, error: PveError, format_name: str) -> web.Response:
         if error.status == 401:
             await self.sim.clock.sleep(REFUSAL_DELAY_S)
-        reason = error.text.replace("\n", " ").strip()
+        reason = re.sub(r"[\x00-\x1f\x7f]", " ", error.text).strip()
         if isinstance(error, _PlainText):
             return web.Response(status=error.status, reason=reason, text=f"{error.text}\n")
         if not error.has_body:

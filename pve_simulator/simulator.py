@@ -23,7 +23,7 @@ from .options import Options
 from .persistence import Persistence
 from .stats import ResourceCache
 from .tasks import TaskEngine
-from .world import Guest, Storage, World
+from .world import Guest, World
 
 KEPT_CALLS = 20_000
 
@@ -104,10 +104,12 @@ class Simulator:
     async def close(self) -> None:
         for task in self._background:
             task.cancel()
-        if self.persistence:
+        if self.persistence and self._background:
             self.persistence.save(self)
         await self.tasks.close()
         await self.consoles.close()
+        if self.persistence:
+            self.persistence.release()
         if self._temporary is not None:
             self._temporary.cleanup()
 
@@ -134,9 +136,6 @@ class Simulator:
     def is_old(self) -> bool:
         """PVE 7.4: no `message` in bodies, a resize answers null, no `import` content."""
         return self.options.pve_version == "7.4"
-
-    def storage_of(self, volid: str, node: str) -> Storage:
-        return self.world.storage_on(volid.split(":", 1)[0], node)
 
     def new_mac(self) -> str:
         tail = ":".join(f"{self.random.randrange(256):02X}" for _ in range(3))

@@ -89,12 +89,6 @@ class TaskEngine:
                 asyncio.get_running_loop().call_later(delay_s, self.kill, record.upid)
                 return
 
-    def record_finished(self, *, node: str, kind: str, id: str, user: str, status: str) -> str:
-        """A task that was over before anybody could look."""
-        record = self._new_record(node=node, kind=kind, id=id, user=user)
-        self._end(record, status)
-        return record.upid
-
     def _new_record(self, *, node: str, kind: str, id: str, user: str) -> TaskRecord:
         now = self._clock.now()
         pid = self._world.allocate_pid()

@@ -53,7 +53,6 @@ class Volume:
     data: int = 0
     system: str = ""
     notes: str | None = None
-    is_protected: bool = False
     payload: bytes | None = None
 
 

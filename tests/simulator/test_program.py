@@ -96,6 +96,13 @@ def test_a_damaged_state_gives_one_sentence(tmp_path: Path):
     assert "is damaged" in text
 
 
+def test_a_state_folder_in_use_gives_one_sentence(tmp_path: Path):
+    with program("--state", str(tmp_path)):
+        code, text = run("--port", "0", "--state", str(tmp_path))
+    assert code == 2
+    assert text == f"pve_simulator: another simulator uses the state folder {tmp_path}\n"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_within_a_second(number: signal.Signals):
     with program() as (process, _):
