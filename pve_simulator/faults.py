@@ -21,6 +21,8 @@ KINDS = (
     "cut",
 )
 
+PROXY_FAILURES = 595
+
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -30,7 +32,8 @@ class Fault:
 
     `drop_after_effect`: the call is carried out, the connection closes without an answer.
     `drop_before_effect`: the connection closes and nothing was done.
-    `status`: answered with `status` and `text` in the reason phrase; nothing was done.
+    `status`: answered with `status` and `text` in the reason phrase; nothing was done. Below 595,
+    where the answer comes from Proxmox itself, the body holds `text` too, and `errors` if given.
     `delay`: carried out after `seconds` (simulated).
     `cut`: carried out, the connection closes in the middle of the answer.
     """
@@ -41,6 +44,7 @@ class Fault:
     count: int = 1
     status: int = 500
     text: str = "injected fault"
+    errors: dict[str, str] | None = None
     seconds: float = 0.0
     hits: int = 0
 
@@ -87,7 +91,7 @@ class Faults:
         if rule is None:
             return await answer(request)
         if rule.kind == "status":
-            return web.Response(status=rule.status, reason=rule.text)
+            return _refusal(rule)
         if rule.kind == "drop_before_effect":
             return _hang_up(request)
         if rule.kind == "delay":
@@ -97,6 +101,15 @@ class Faults:
         if rule.kind == "cut" and isinstance(response, web.Response):
             return await _cut(request, response)
         return _hang_up(request)
+
+
+def _refusal(rule: Fault) -> web.Response:
+    if rule.status >= PROXY_FAILURES:
+        return web.Response(status=rule.status, reason=rule.text)
+    body: dict[str, Any] = {"data": None, "message": f"{rule.text}\n"}
+    if rule.errors is not None:
+        body["errors"] = rule.errors
+    return web.json_response(body, status=rule.status, reason=rule.text)
 
 
 def _hang_up(request: web.Request) -> web.StreamResponse:

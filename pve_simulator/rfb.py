@@ -16,6 +16,7 @@ from .screen import PixelFormat
 VERSION = b"RFB 003.008\n"
 VNC_AUTH = 2
 RAW_ENCODING = 0
+MAX_CLIPBOARD_BYTES = 1 << 20
 BACKSPACE, RETURN = 0xFF08, 0xFF0D
 Send = Callable[[bytes], Awaitable[None]]
 
@@ -137,8 +138,8 @@ class RfbServer:
         elif kind == 5:
             await self._stream.read(5)
         elif kind == 6:
-            length = struct.unpack(">3xI", await self._stream.read(7))[0]
-            await self._stream.read(min(length, 1 << 20))
+            length = abs(struct.unpack(">3xi", await self._stream.read(7))[0])
+            await self._stream.read(min(length, MAX_CLIPBOARD_BYTES))
         else:
             raise EOFError
 

@@ -1,4 +1,4 @@
-"""Starting and stopping all guests of a node; the firewall's (empty) options."""
+"""Starting and stopping all guests of a node; lists that are always empty."""
 
 from __future__ import annotations
 
@@ -71,3 +71,10 @@ def _begin(call: Call, kind: str, vmid: int) -> None:
 async def firewall_options(call: Call) -> Any:
     call.sim.world.guest(call.node, call.vmid)
     return {"digest": digest_of({})}
+
+
+@route("GET", "/nodes/{node}/lxc")
+@route("GET", "/cluster/ha/groups")
+@route("GET", "/access/groups")
+async def nothing(_call: Call) -> Any:
+    return []

@@ -44,6 +44,14 @@ def test_a_status_of_choice_so_often_as_asked(sim: SimulatorThread, api: Api, st
     assert answers[0].reason == "no way"
 
 
+def test_a_refusal_with_errors_reads_like_one_of_proxmox(sim: SimulatorThread, api: Api):
+    errors = {"upid": "no such task"}
+    text = "Parameter verification failed."
+    sim.add_fault("status", path="/tasks/", status=400, text=text, errors=errors)
+    answer = api.get("/nodes/pve/tasks/UPID:x/status")
+    assert (answer.status, answer.reason, answer.errors) == (400, text, errors)
+
+
 def test_a_delay_in_simulated_seconds(sim: SimulatorThread, api: Api):
     sim.add_fault("delay", path="/version", seconds=6)
     began = time.monotonic()
