@@ -53,6 +53,8 @@ def register_from_environment() -> Cluster | None:
 def values_from(env: dict[str, Any]) -> dict[str, Any]:
     """Raises ImproperlyConfigured for what cannot work."""
     endpoints = [endpoint(url.strip()) for url in env["url"].split(",") if url.strip()]
+    if not endpoints:
+        raise ImproperlyConfigured("PROXMOX_URL names no address.")
     secret = env["token_secret"] if env["token_id"] else env["password"]
     if env["token_id"] and "!" not in env["token_id"]:
         env = {**env, "token_id": f"{env['user']}!{env['token_id']}"}
@@ -76,12 +78,19 @@ def values_from(env: dict[str, Any]) -> dict[str, Any]:
 
 
 def endpoint(url: str) -> str:
-    parts = urlsplit(url if "//" in url else f"//{url}", scheme="https")
-    if parts.scheme != "https" or not parts.hostname:
+    """`https://HOST:PORT`. A user or a password has no place in it, and is not repeated."""
+    try:
+        parts = urlsplit(url if "//" in url else f"//{url}", scheme="https")
+        port = parts.port or 8006
+    except ValueError:
+        parts, port = urlsplit(""), 0
+    if parts.scheme != "https" or not parts.hostname or "@" in parts.netloc:
+        shown = "with credentials in it" if "@" in url else repr(url)
         raise ImproperlyConfigured(
-            f"PROXMOX_URL must be like https://pve.example.org:8006, not {url!r}."
+            f"PROXMOX_URL must be like https://pve.example.org:8006, not {shown}."
         )
-    return f"https://{parts.netloc}" + ("" if parts.port else ":8006")
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"https://{host}:{port}"
 
 
 def read_ca(path: str) -> str:

@@ -1,6 +1,7 @@
 """Reading the environment: each reader returns a checked value or fails with one sentence."""
 
 import ipaddress
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 import environ
@@ -57,6 +58,18 @@ def required(name: str, why: str) -> str:
     return value
 
 
+def database(name: str, why: str) -> dict[str, Any]:
+    """Django's database settings from a postgres:// address, which no error repeats."""
+    try:
+        parts = urlsplit(required(name, why))
+        is_ours = parts.scheme in {"postgres", "postgresql"} and parts.port != 0
+    except ValueError:
+        is_ours = False
+    if not is_ours:
+        raise ImproperlyConfigured(f"{name} must be a postgres:// address: Izvor needs Postgres.")
+    return dict(env.db(name))
+
+
 def is_loopback(host: str) -> bool:
     """True for 127.0.0.0/8, also as a dual-stack socket shows it, ::1 and the name localhost."""
     if host == "localhost":
@@ -72,6 +85,10 @@ def redis_urls(url: str) -> tuple[str, str]:
     """The same server as redis-py and as Celery spell it: they differ for Unix sockets."""
     parts = urlsplit(url)
     if parts.scheme in {"redis", "rediss"}:
+        try:
+            parts.port  # noqa: B018 (raises for what is no port)
+        except ValueError:
+            raise ImproperlyConfigured("REDIS_URL names a port that is none.") from None
         return url, url
     if parts.scheme == "unix":
         database = parts.query.removeprefix("db=") or "0"

@@ -113,10 +113,7 @@ AUTH_PASSWORD_VALIDATORS = [
 # --- Postgres ---
 
 _why = "`make dev` starts a database of its own; elsewhere give postgres://user:password@host/name."
-env.required("DATABASE_URL", _why)
-DATABASES: dict[str, dict[str, Any]] = {"default": env.env.db("DATABASE_URL")}
-if "postgresql" not in DATABASES["default"]["ENGINE"]:
-    raise ImproperlyConfigured("DATABASE_URL must be a postgres:// address: Izvor needs Postgres.")
+DATABASES: dict[str, dict[str, Any]] = {"default": env.database("DATABASE_URL", _why)}
 DATABASES["default"]["ATOMIC_REQUESTS"] = False
 DATABASES["default"].setdefault("OPTIONS", {})
 DATABASES["default"]["OPTIONS"].update(
@@ -174,7 +171,7 @@ REST_FRAMEWORK = {
     "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
     "DEFAULT_PARSER_CLASSES": ["izvor_project.api.parsers.StrictJsonParser"],
     "EXCEPTION_HANDLER": "izvor_project.api.problems.exception_handler",
-    "DEFAULT_SCHEMA_CLASS": "drf_spectacular.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "izvor_project.api.schema.Schema",
     "UNAUTHENTICATED_USER": None,
     # JSON is all there is; ?format= is as unknown as any other parameter.
     "URL_FORMAT_OVERRIDE": None,
@@ -192,6 +189,10 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "SERVERS": [{"url": "/"}],
+    "POSTPROCESSING_HOOKS": [
+        "drf_spectacular.hooks.postprocess_schema_enums",
+        "izvor_project.api.schema.without_trailing_slashes",
+    ],
 }
 
 # --- Proxmox ---

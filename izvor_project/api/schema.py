@@ -1,0 +1,72 @@
+"""The OpenAPI description: bodies from the serializers that read them, errors as problems."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from drf_spectacular.openapi import AutoSchema
+from drf_spectacular.types import OpenApiTypes
+
+from vms.serializers import CreateVmSerializer, UpdateVmSerializer
+from vms.snapshot_views import NewSnapshotSerializer, RollbackSerializer
+from vms.verbs import VERBS
+
+ACTION = {
+    "type": "object",
+    "required": ["action"],
+    "properties": {"action": {"type": "string", "enum": sorted(VERBS)}},
+    "description": "Besides `action`, the fields that it takes.",
+}
+BODIES: dict[tuple[str, str], Any] = {
+    ("VmViewSet", "create"): CreateVmSerializer,
+    ("VmViewSet", "update"): UpdateVmSerializer,
+    ("VmViewSet", "partial_update"): UpdateVmSerializer,
+    ("VmViewSet", "act"): {"application/json": ACTION},
+    ("SnapshotViewSet", "create"): NewSnapshotSerializer,
+    ("SnapshotViewSet", "rollback"): RollbackSerializer,
+}
+_TEXT = {"type": "string"}
+PROBLEM = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "error", "request_id"],
+    "properties": {
+        "type": _TEXT,
+        "title": _TEXT,
+        "status": {"type": "integer"},
+        "detail": _TEXT,
+        "code": {**_TEXT, "description": "Stable, for programs."},
+        "error": {**_TEXT, "description": "The same sentence as `detail`."},
+        "errors": {
+            "type": "array",
+            "items": {"type": "object", "properties": {"field": _TEXT, "message": _TEXT}},
+        },
+        "request_id": _TEXT,
+    },
+}
+
+
+class Schema(AutoSchema):
+    """Our views answer with plain objects: what they take is typed, what they give is described."""
+
+    def get_request_serializer(self) -> Any:
+        return BODIES.get((type(self.view).__name__, self.view.action))
+
+    def get_response_serializers(self) -> Any:
+        status = "200" if self.method == "GET" else "202"
+        return {
+            status: OpenApiTypes.OBJECT,
+            ("default", "application/problem+json"): PROBLEM,
+        }
+
+    def get_operation_id(self) -> str:
+        """The path's own words: `vms_actions_post`; PUT and PATCH differ in the last."""
+        words = [part for part in self.path.split("/")[3:] if part]
+        named = [part for part in words if not part.startswith("{")]
+        one = "one" if words and words[-1].startswith("{") else ""
+        return "_".join(part for part in (*named, one, self.method.lower()) if part)
+
+
+def without_trailing_slashes(result: Any, **more: Any) -> Any:
+    """Routes tolerate one; the canonical address has none."""
+    result["paths"] = {path.rstrip("/"): item for path, item in result["paths"].items()}
+    return result
