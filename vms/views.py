@@ -196,6 +196,9 @@ def filtered(queryset: QuerySet[VirtualMachine], request: Request) -> QuerySet[V
 def verb_of(request: Request) -> str:
     """The body's `action`. Raises ValidationError when it is none of ours."""
     body = request.data if isinstance(request.data, dict) else {}
-    name = ActionName(data={"action": body.get("action")})
-    name.is_valid(raise_exception=True)
+    name = ActionName(data={"action": body["action"]} if "action" in body else {})
+    if not name.is_valid():
+        known = {field for verb in VERBS.values() for field in verb.takes().fields}
+        unknown = {field: ["There is no such field."] for field in sorted(set(body) - known)}
+        raise ValidationError({**name.errors, **unknown})
     return str(name.validated_data["action"])

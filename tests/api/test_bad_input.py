@@ -495,7 +495,7 @@ def test_hostile_query_parameters_never_break_it(path, names, operator_calls, un
         ("GET", "/vms?nodes=pve", None),
         ("GET", "/vms?format=json", None),
         ("GET", "/vms/100?fresh=true", None),
-        ("POST", "/vms?dry_run=true", GOOD),
+        ("POST", "/vms?dryrun=true", GOOD),
         ("DELETE", "/vms/100?force=true", None),
         ("POST", "/vms/100/actions?force=true", {"action": "stop"}),
         ("GET", "/vms/sizes?name=x", None),
