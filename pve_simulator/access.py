@@ -16,7 +16,7 @@ from typing import Any
 
 from .clock import Clock
 from .errors import forbidden, unauthorized
-from .roles import ALL_PRIVILEGES, ROLES
+from .roles import roles_of
 
 TICKET_LIFETIME_S = 7200
 REALMS = {"pam": "Linux PAM standard authentication", "pve": "Proxmox VE authentication server"}
@@ -67,13 +67,13 @@ class Identity:
 
 
 class Access:
-    def __init__(self, clock: Clock, *, key: bytes | None = None) -> None:
+    def __init__(self, clock: Clock, *, version: str, key: bytes | None = None) -> None:
         self.clock = clock
         self.key = key or secrets.token_bytes(32)
         self.users: dict[str, User] = {"root@pam": User("root@pam")}
         self.groups: dict[str, str] = {}
         self.acl: list[AclEntry] = []
-        self.roles: dict[str, frozenset[str]] = dict(ROLES)
+        self.roles = roles_of(version)
         self.tickets_valid_from = 0
 
     def add_token(self, full_id: str, secret: str, *, privsep: bool = False) -> None:
@@ -157,10 +157,10 @@ class Access:
 
     def privileges(self, identity: Identity, path: str) -> frozenset[str]:
         if identity.userid == "root@pam" and not self._is_separated(identity):
-            return ALL_PRIVILEGES
+            return self.roles["Administrator"]
         granted = self._granted(path, "user", identity.userid)
         if identity.userid == "root@pam":
-            granted = ALL_PRIVILEGES
+            granted = self.roles["Administrator"]
         if self._is_separated(identity):
             return granted & self._granted(path, "token", identity.authid)
         return granted

@@ -30,6 +30,9 @@ def _evaluate(sim: Simulator, identity: Identity, rule: list[Any], params: dict[
             raise forbidden()
     elif kind == "perm":
         options = dict(zip(rule[3::2], rule[4::2], strict=True))
+        if "VM.Monitor" in rule[2] and "VM.Monitor" not in sim.access.roles["Administrator"]:
+            _require_agent(sim, identity, _filled(rule[1], params), params)
+            return
         if "require_param" in options and params.get(options["require_param"]) is None:
             raise forbidden()
         path = _filled(rule[1], params)
@@ -47,6 +50,14 @@ def _evaluate(sim: Simulator, identity: Identity, rule: list[Any], params: dict[
         sim.access.require(identity, _filled(rule[1], params), "Permissions.Modify")
     else:
         raise PveError(f"unknown permission check '{kind}'")
+
+
+def _require_agent(sim: Simulator, identity: Identity, path: str, params: dict[str, Any]) -> None:
+    """Version 9: running something in the guest needs more than looking at it."""
+    privileges = ["VM.GuestAgent.Unrestricted"]
+    if not {"command", "pid", "password"} & params.keys():
+        privileges.insert(0, "VM.GuestAgent.Audit")
+    sim.access.require(identity, path, *privileges, any_of=True)
 
 
 def _passes(sim: Simulator, identity: Identity, rule: list[Any], params: dict[str, Any]) -> bool:

@@ -53,4 +53,18 @@ ROLES: dict[str, frozenset[str]] = {
     ),
 }
 
-ALL_PRIVILEGES = ROLES["Administrator"]
+AGENT_PRIVILEGES = _set(
+    "VM.GuestAgent.Audit VM.GuestAgent.FileRead VM.GuestAgent.FileSystemMgmt "
+    "VM.GuestAgent.FileWrite VM.GuestAgent.Unrestricted"
+)
+"""What replaces VM.Monitor in version 9."""
+
+
+def roles_of(version: str) -> dict[str, frozenset[str]]:
+    """The built-in roles of a version: "7.4", "8.4" or "9.0"."""
+    if not version.startswith("9"):
+        return dict(ROLES)
+    return {
+        name: (held - {"VM.Monitor"}) | AGENT_PRIVILEGES if "VM.Monitor" in held else held
+        for name, held in ROLES.items()
+    }

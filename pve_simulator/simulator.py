@@ -79,12 +79,12 @@ class Simulator:
         return Path(self._temporary.name)
 
     def _build_access(self, saved: dict[str, Any] | None) -> Access:
-        access = Access(self.clock, key=bytes.fromhex(saved["key"]) if saved else None)
+        key = bytes.fromhex(saved["key"]) if saved else None
+        access = Access(self.clock, version=self.options.pve_version, key=key)
         if saved:
             access.users, access.groups = saved["users"], saved["groups"]
             access.acl = saved["acl"]
-        for userid in ("root@pam",):
-            access.users[userid].password = self.options.password
+        access.users["root@pam"].password = self.options.password
         for full_id, secret in self.options.tokens.items():
             access.add_token(full_id, secret)
         return access

@@ -140,3 +140,16 @@ def test_an_iso_needs_a_right_on_its_storage(api: Api):
     answer = token.put("/nodes/pve/qemu/100/config", ide3=iso)
     privileges = "Datastore.AllocateSpace|Datastore.Audit"
     assert answer.reason == f"Permission check failed (/storage/local, {privileges})"
+
+
+def test_version_9_has_agent_privileges_in_place_of_monitor():
+    with SimulatorThread(speed=SPEED, pve_version="9.0") as sim:
+        api = Api(sim)
+        held = api.get("/access/permissions", path="/vms/100").data["/vms/100"]
+        assert "VM.Monitor" not in held
+        assert "VM.GuestAgent.Audit" in held
+        path = "/nodes/pve/qemu/100/agent/network-get-interfaces"
+        assert api.get(path).status == 200
+        answer = new_token(api, "bare").get(path)
+        privileges = "VM.GuestAgent.Audit|VM.GuestAgent.Unrestricted"
+        assert answer.reason == f"Permission check failed (/vms/100, {privileges})"
