@@ -49,7 +49,7 @@ class Schema(AutoSchema):
     """Our views answer with plain objects: what they take is typed, what they give is described."""
 
     def get_request_serializer(self) -> Any:
-        return BODIES.get((type(self.view).__name__, self.view.action))
+        return BODIES.get((type(self.view).__name__, getattr(self.view, "action", "")))
 
     def get_response_serializers(self) -> Any:
         status = "200" if self.method == "GET" else "202"

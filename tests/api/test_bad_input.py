@@ -42,10 +42,12 @@ def init(**values: Any) -> dict[str, Any]:
     return {"cloud_init": values}
 
 
-WRONG_TEXTS = [7, True, ["x"], {"x": 1}, None, 1.5]
-WRONG_NUMBERS = ["2", True, 1.5, [2], {}, None]
-WRONG_FLAGS = ["true", 1, None, [], {}]
+WRONG_TEXTS: list[Any] = [7, True, ["x"], {"x": 1}, None, 1.5]
+WRONG_NUMBERS: list[Any] = ["2", True, 1.5, [2], {}, None]
+WRONG_FLAGS: list[Any] = ["true", 1, None, [], {}]
 # (the field that is named, what is sent in place of GOOD's)
+NO_LISTS: list[Any] = ["web", 1, None, {"a": "b"}]
+NO_OBJECTS: list[Any] = ["x", 1, None, ["a"]]
 BAD: list[tuple[str, dict[str, Any]]] = [
     # missing
     ("name", {"name": ...}),
@@ -76,11 +78,11 @@ BAD: list[tuple[str, dict[str, Any]]] = [
         for field in ("linked", "start_on_create", "protected", "keep")
         for value in WRONG_FLAGS
     ],
-    *[("tags", {"tags": value}) for value in ("web", 1, None, {"a": "b"})],
+    *[("tags", {"tags": value}) for value in NO_LISTS],
     *[("tags[0]", {"tags": [value]}) for value in (1, None, ["a"])],
-    *[("metadata", {"metadata": value}) for value in ("x", 1, None, ["a"])],
+    *[("metadata", {"metadata": value}) for value in NO_OBJECTS],
     *[("metadata.key", {"metadata": {"key": value}}) for value in (1, None, ["a"], {})],
-    *[("cloud_init", {"cloud_init": value}) for value in ("x", 1, None, ["a"])],
+    *[("cloud_init", {"cloud_init": value}) for value in NO_OBJECTS],
     *[
         (f"cloud_init.{field}", init(**{field: value}))
         for field in ("user", "password", "ip_config", "gateway", "searchdomain")

@@ -14,17 +14,19 @@ import pytest
 import redis
 from asgiref.sync import sync_to_async
 from django.conf import settings
-from django.db import connection
+from django.db import connection, connections
 from django.db.models.functions import Now
 
 from accounts.actors import OPERATOR
+from accounts.models import ApiToken
 from izvor_project import waiting
 from izvor_project.asgi import application
 from operations import engine, poller
 from operations.models import CANCELED, Claim, Operation
 from operations.queue import CHANNEL
+from operations.rest import AWAIT_HEADER
 from pve_simulator import accidents
-from tests.conftest import client_with, due
+from tests.conftest import due
 from tests.vms.cast import a_vm
 from vms.models import STOPPED, VirtualMachine
 
@@ -58,14 +60,14 @@ def worker(cluster: Any) -> Iterator[None]:
 @pytest.fixture
 def serve(project: Any) -> Callable[[Callable[[httpx.AsyncClient], Coroutine[Any, Any, Any]]], Any]:
     """Runs a coroutine that is given a client of the application."""
-    token = client_with(project, OPERATOR)._credentials["HTTP_AUTHORIZATION"]
+    _, token = ApiToken.objects.issue(name="waiting", project=project, role=OPERATOR)
 
     def run(talk: Callable[[httpx.AsyncClient], Coroutine[Any, Any, Any]]) -> Any:
         async def session() -> Any:
             async with httpx.AsyncClient(
                 transport=httpx.ASGITransport(application),
                 base_url="http://localhost",
-                headers={"Authorization": token},
+                headers={"Authorization": f"Bearer {token}"},
                 timeout=60,
             ) as client:
                 return await talk(client)
@@ -81,7 +83,7 @@ def ask(
     async def talk(client: httpx.AsyncClient) -> httpx.Response:
         headers = {"Prefer": wait} if wait else {}
         answer = await client.request(method, API + path, json=body, headers=headers)
-        assert waiting.AWAIT_HEADER.lower() not in answer.headers
+        assert AWAIT_HEADER.lower() not in answer.headers
         assert int(answer.headers["Content-Length"]) == len(answer.content)
         return answer
 
@@ -226,7 +228,7 @@ def test_two_hundred_who_wait_hold_no_database_connection(serve, cluster, projec
 
     def look() -> None:
         """Connections that the pool has lent, beside the one that asks."""
-        stats = connection.pool.get_stats()
+        stats = connections["default"].pool.get_stats()  # type: ignore[attr-defined]
         in_use.append(stats.get("pool_size", 0) - stats.get("pool_available", 0))
 
     async def talk(client: httpx.AsyncClient) -> list[httpx.Response]:

@@ -11,12 +11,14 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from clusters.models import Cluster, Network, Node, Storage
+from clusters.connect import connect, forget_clients
+from clusters.models import SIMULATOR, Cluster, Network, Node, Storage
 from events.models import Event
 from inventory import cycle, guests
 from proxmox.results import AgentInterface
 from pve_simulator import accidents
 from pve_simulator.simulator import Simulator
+from pve_simulator.testing import SimulatorThread
 from tests.conftest import run_until
 from tests.vms.cast import a_vm
 from vms import actions
@@ -42,7 +44,7 @@ def vm_of(cluster: Cluster, vmid: int) -> VirtualMachine:
     return found
 
 
-def rows(cluster: Cluster) -> list[dict[str, Any]]:
+def rows(cluster: Cluster) -> list[Any]:
     return list(VirtualMachine.objects.filter(cluster=cluster).order_by("pk").values())
 
 
@@ -71,10 +73,6 @@ def test_an_unchanged_look_writes_no_vm(cluster, sim):
 
 @pytest.mark.parametrize("vms", [8, 60])
 def test_a_look_takes_the_same_queries_for_many_as_for_few(vms, project):
-    from clusters.connect import forget_clients
-    from clusters.models import SIMULATOR
-    from pve_simulator.testing import SimulatorThread
-
     with SimulatorThread(speed=50, seed=1, vms=vms) as sim:
         cluster = Cluster(
             name="many",
@@ -251,7 +249,7 @@ def test_a_vm_at_work_is_left_to_its_operation(cluster, sim, operator):
 def test_a_vm_deleted_just_now_is_not_found_again_in_the_lagging_list(cluster, sim, operator):
     vm = a_vm(sim, operator, running=False)
     fresh(sim)
-    resources = cycle.connect(cluster).resources(timeout_s=5)
+    resources = connect(cluster).resources(timeout_s=5)
     assert vm.vmid in {guest.vmid for guest in resources.guests}
     operation = actions.delete_vm(vm=vm, by=operator)
     run_until(lambda: operation.__class__.objects.get(pk=operation.pk), lambda o: o.is_ended)
@@ -356,7 +354,7 @@ def test_bridges_are_read_from_each_node(cluster, sim):
 def test_the_agents_address_is_the_one_of_the_first_network_card(cluster, sim):
     vm = vm_of(cluster, 100)
     assert vm.ip_address is not None
-    told = cycle.connect(cluster).agent_interfaces(vm.node, vm.vmid, timeout_s=5)
+    told = connect(cluster).agent_interfaces(vm.node, vm.vmid, timeout_s=5)
     mine = [i for i in told if (i.mac or "").lower() == vm.mac_address.lower()]
     assert vm.ip_address in [address.ip for i in mine for address in i.addresses]
 
