@@ -59,6 +59,7 @@ def look_at(cluster: Cluster, *, with_details: bool = True) -> None:
         began = timezone.now()
         resources = client.resources(timeout_s=CALL_S)
         refuse_blindness(cluster, client, resources)
+        cluster.is_quorate = is_quorate(client, resources)
     except (OtherCluster, Unauthorized, Unsealable, Blind) as error:
         note_state(cluster, REFUSED, str(error))
         return
@@ -79,6 +80,13 @@ def look_at(cluster: Cluster, *, with_details: bool = True) -> None:
 
 class Blind(Exception):
     """The credentials work, and see nothing."""
+
+
+def is_quorate(client: Client, resources: Resources) -> bool:
+    """With all nodes there it is; only when one is missing that needs a question of its own."""
+    if all(node.is_online for node in resources.nodes):
+        return True
+    return client.cluster_status(timeout_s=CALL_S).is_quorate
 
 
 def refuse_blindness(cluster: Cluster, client: Client, resources: Resources) -> None:
@@ -118,7 +126,11 @@ def confirm_identity(cluster: Cluster, client: Client) -> None:
 def note_state(
     cluster: Cluster, state: str, error: str, *, seen_at: datetime.datetime | None = None
 ) -> None:
-    values: dict[str, object] = {"state": state, "error": error}
+    values: dict[str, object] = {
+        "state": state,
+        "error": error,
+        "is_quorate": cluster.is_quorate,
+    }
     if seen_at is not None:
         values["seen_at"] = seen_at
     if state != cluster.state:

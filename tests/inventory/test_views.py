@@ -62,7 +62,19 @@ def test_a_node_that_is_down_degrades_the_cluster(api, cluster, sim):
     cycle.look_at(cluster)
     status = api.get("/api/v1/cluster/status").json()
     assert (status["status"], status["offline_nodes"]) == ("degraded", 1)
+    assert status["quorate"] is True
     assert api.get("/api/v1/nodes/pve3").json()["status"] != "online"
+
+
+def test_a_lost_quorum_is_said(api, cluster, sim):
+    sim.cause(accidents.node_down, node="pve3")
+    sim.cause(accidents.quorum, has_quorum=False)
+    cycle.look_at(cluster)
+    assert api.get("/api/v1/cluster/status").json()["quorate"] is False
+    sim.cause(accidents.quorum, has_quorum=True)
+    sim.cause(accidents.node_up, node="pve3")
+    cycle.look_at(cluster)
+    assert api.get("/api/v1/cluster/status").json()["status"] == "healthy"
 
 
 def test_a_member_sees_names_and_states_only(api, cluster, project):
