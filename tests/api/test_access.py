@@ -166,7 +166,7 @@ def test_the_table_of_routes_names_every_route():
         match = resolve(API + path.replace("TASK", str(uuid.uuid4())))
         asked.add((match.url_name, method.lower()))
     served = {
-        (pattern.name, method)
+        (getattr(pattern, "name", None), method)
         for pattern in routes.urlpatterns
         for method in pattern.callback.actions  # type: ignore[union-attr]
         if method != "head"

@@ -54,7 +54,7 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     ("template", {"template": ...}),
     # of another type
     *[("name", {"name": value}) for value in WRONG_TEXTS],
-    *[("template", {"template": value}) for value in (True, ["x"], {}, None, 1.5)],
+    *[("template", {"template": value}) for value in (True, ["x"], {"x": 1}, None, 1.5)],
     *[
         (field, {field: value})
         for field in (
@@ -81,15 +81,15 @@ BAD: list[tuple[str, dict[str, Any]]] = [
     *[("tags", {"tags": value}) for value in NO_LISTS],
     *[("tags[0]", {"tags": [value]}) for value in (1, None, ["a"])],
     *[("metadata", {"metadata": value}) for value in NO_OBJECTS],
-    *[("metadata.key", {"metadata": {"key": value}}) for value in (1, None, ["a"], {})],
+    *[("metadata.key", {"metadata": {"key": value}}) for value in (1, None, ["a"], {"x": 1})],
     *[("cloud_init", {"cloud_init": value}) for value in NO_OBJECTS],
     *[
         (f"cloud_init.{field}", init(**{field: value}))
         for field in ("user", "password", "ip_config", "gateway", "searchdomain")
         for value in WRONG_TEXTS
     ],
-    *[("cloud_init.ssh_keys", init(ssh_keys=value)) for value in (SSH_KEY, 1, None, {})],
-    *[("cloud_init.ssh_keys[1]", init(ssh_keys=[SSH_KEY, value])) for value in (1, None, [])],
+    *[("cloud_init.ssh_keys", init(ssh_keys=value)) for value in (SSH_KEY, 1, None, {"x": 1})],
+    *[("cloud_init.ssh_keys[1]", init(ssh_keys=[SSH_KEY, value])) for value in (1, None, [1])],
     *[("cloud_init.dns", init(dns=value)) for value in ("192.0.2.1", 1, None)],
     # too long, too short, out of bounds
     ("name", {"name": "a"}),
