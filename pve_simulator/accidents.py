@@ -71,9 +71,14 @@ def storage_speed(sim: Simulator, storage: str, mib_per_s: float) -> None:
     sim.world.storage(storage).copy_bytes_s = mib_per_s * 1024 * 1024
 
 
-def storage_slow(sim: Simulator, storage: str, allocate_s: float) -> None:
-    """Each allocation holds the storage's lock that long; others wait for it ten seconds only."""
-    sim.world.storage(storage).allocate_s = allocate_s
+def storage_slow(
+    sim: Simulator, storage: str, allocate_s: float | None = None, free_s: float | None = None
+) -> None:
+    """How long an allocation holds the storage's lock (others wait for it ten seconds only), and
+    how long a failed clone takes to free one volume (an aborted one is killed after five)."""
+    found = sim.world.storage(storage)
+    found.allocate_s = found.allocate_s if allocate_s is None else allocate_s
+    found.free_s = found.free_s if free_s is None else free_s
 
 
 def kill_task(sim: Simulator, upid: str) -> bool:

@@ -138,6 +138,7 @@ async def run(sim: Simulator, job: Job, order: CloneOrder) -> None:
 
         async def undo() -> None:
             for volume in made:
+                await job.sleep(sim.storage_of(volume.volid).free_s)
                 volumes.remove(sim, volume.volid, order.node)
             sim.world.guests.pop(order.newid, None)
             for pool in sim.world.pools.values():

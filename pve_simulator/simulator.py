@@ -23,7 +23,7 @@ from .options import Options
 from .persistence import Persistence
 from .stats import ResourceCache
 from .tasks import TaskEngine
-from .world import Guest, World
+from .world import Guest, Storage, World
 
 KEPT_CALLS = 20_000
 
@@ -136,6 +136,9 @@ class Simulator:
     def is_old(self) -> bool:
         """PVE 7.4: no `message` in bodies, a resize answers null, no `import` content."""
         return self.options.pve_version == "7.4"
+
+    def storage_of(self, volid: str) -> Storage:
+        return self.world.storage(volid.split(":", 1)[0])
 
     def new_mac(self) -> str:
         tail = ":".join(f"{self.random.randrange(256):02X}" for _ in range(3))

@@ -70,6 +70,7 @@ class Storage:
     offline_nodes: set[str] = field(default_factory=set)
     copy_bytes_s: float = 410 * MIB
     allocate_s: float = 0.12
+    free_s: float = 0.05
     options: Config = field(default_factory=dict)
 
 

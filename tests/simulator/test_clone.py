@@ -190,3 +190,15 @@ def test_a_clone_that_finds_no_space_fails_and_is_removed(sim: SimulatorThread, 
     assert status.startswith("clone failed: ")
     assert "No space left on device" in status
     assert sim.guest(200) is None
+
+
+def test_an_aborted_clone_whose_clean_up_is_slow_is_killed_and_leaves_its_lock(
+    sim: SimulatorThread, api: Api
+):
+    slow_ceph(sim)
+    sim.cause(accidents.storage_slow, storage="ceph", free_s=60)
+    upid = api.post(CLONE, newid=200, full=1).data
+    sim.wait_for(lambda live: copying(live, upid), what="the copy")
+    assert api.delete(f"/nodes/pve/tasks/{upid}").status == 200
+    assert api.task(upid)["exitstatus"] == "unexpected status"
+    assert api.get("/nodes/pve/qemu/200/config").data["lock"] == "clone"
