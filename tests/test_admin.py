@@ -19,7 +19,7 @@ from vms.models import Size, VirtualMachine
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-MODELS = sorted(admin.site._registry, key=lambda model: model._meta.label)
+MODELS: list[Any] = sorted(admin.site._registry, key=lambda model: model._meta.label)
 # Rows that Izvor alone writes: they can be looked at.
 STATE = {
     "clusters.Node",
