@@ -8,6 +8,7 @@ from clusters.models import Cluster
 from operations import engine
 from operations.models import Operation
 from pve_simulator import accidents
+from pve_simulator.simulator import Simulator
 from tests.api.shapes import problem_of
 from vms.models import VirtualMachine
 
@@ -27,10 +28,23 @@ def test_a_creation_whose_clone_died_is_shown_as_failed(operator_calls, cluster,
     sim.cause(accidents.set_lock, vmid=int(body["vmid"]), lock=None)
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="what a clone killed in its copying leaves has Proxmox's placeholder for a description"
+    " and no smbios uuid: VmJob.is_it takes it for a stranger's, and the deletion that the"
+    " stuck_lock error advises ends in vm_replaced",
+)
 def test_what_a_dead_clone_left_is_deleted_once_it_is_unlocked(operator_calls, cluster, sim, work):
     body = stuck(operator_calls, sim, work)
+    vmid = int(body["vmid"])
+
+    def as_killed_early(s: Simulator) -> None:
+        config = s.world.guests[vmid].config
+        config.clear()
+        config["description"] = " qmclone temporary file"
+
     # As the task's error says: qm unlock, "then delete the VM here".
-    sim.cause(accidents.set_lock, vmid=int(body["vmid"]), lock=None)
+    sim.change(as_killed_early)
     deletion = operator_calls.delete(f"{API}/vms/{body['uuid']}").json()
     ended = work(deletion["task_id"])
     assert ended.state == "succeeded", ended.error
