@@ -6,6 +6,7 @@ from django.urls import URLPattern, re_path
 from rest_framework.routers import SimpleRouter
 from rest_framework.viewsets import ViewSet
 
+from inventory.images import ImageViewSet, IsoViewSet
 from inventory.views import ClusterViewSet, NodeViewSet, StorageViewSet
 from operations.views import TaskViewSet
 from templates_app.views import TemplateViewSet
@@ -28,6 +29,8 @@ router.register("templates", TemplateViewSet, basename="template")
 router.register("tasks", TaskViewSet, basename="task")
 router.register("nodes", NodeViewSet, basename="node")
 router.register("storage", StorageViewSet, basename="storage")
+router.register("isos", IsoViewSet, basename="iso")
+router.register("images", ImageViewSet, basename="image")
 router.register("clusters", ClusterViewSet, basename="cluster")
 
 

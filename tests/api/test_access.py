@@ -127,6 +127,8 @@ ROUTES = [
     ("GET", "/nodes/pve/networks", None, 200),
     ("GET", "/nodes/pve/metrics", None, 200),
     ("GET", "/storage", None, 200),
+    ("GET", "/isos", None, 200),
+    ("GET", "/images", None, 200),
     ("GET", "/clusters", None, 200),
     ("GET", "/cluster/status", None, 200),
     ("GET", "/cluster/resources", None, 200),

@@ -113,3 +113,26 @@ def test_usage_over_time(api, cluster, sim, operator, path):
     assert {"time", "cpu_usage", "memory_used", "net_in"} <= set(series["metrics"][-1])
     answer = api.get(f"{address}?timeframe=decade")
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "timeframe")
+
+
+def test_iso_images_are_listed_where_they_lie(api, cluster):
+    listed = api.get("/api/v1/isos").json()
+    assert listed["count"] == len(listed["isos"]) > 0
+    iso = listed["isos"][0]
+    assert iso["id"] == f"{iso['storage']}:iso/{iso['name']}"
+    assert iso["size"] > 0
+    here = api.get(f"/api/v1/isos?node={iso['node']}&storage={iso['storage']}").json()["isos"]
+    assert iso in here
+    assert api.get("/api/v1/isos?node=nowhere").json()["count"] == 0
+
+
+def test_a_storage_that_does_not_answer_is_said_and_the_others_are_listed(api, cluster, sim):
+    everywhere = api.get("/api/v1/isos").json()["count"]
+    sim.add_fault("status", method="GET", path="/nodes/pve2/storage/local/content", status=500)
+    listed = api.get("/api/v1/isos").json()
+    assert 0 < listed["count"] <= everywhere
+    assert any("local on pve2" in warning for warning in listed["warnings"])
+
+
+def test_cloud_images_are_a_list_of_their_own(api, cluster):
+    assert set(api.get("/api/v1/images").json()) == {"images", "count", "next", "warnings"}
