@@ -148,11 +148,30 @@ class WaitLayer:
         if answer.operation is None:
             return
         seconds = preferred_wait(scope)
-        if seconds:
-            await self.ends.wait(answer.operation, seconds - (time.monotonic() - started))
-            await answer.send_end(seconds)
-        else:
+        if not seconds:
             await answer.send_as_is()
+            return
+        left = seconds - (time.monotonic() - started)
+        if await ends_first(self.ends.wait(answer.operation, left), gone(receive)):
+            await answer.send_end(seconds)
+
+
+async def gone(receive: Receive) -> None:
+    """Returns when the client has hung up."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def ends_first(wanted: Awaitable[None], other: Awaitable[None]) -> bool:
+    """Await both until one ends, end the other; True if it was the wanted one."""
+    tasks = [asyncio.ensure_future(wanted), asyncio.ensure_future(other)]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        return tasks[0].done()
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 class _Answer:

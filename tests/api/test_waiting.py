@@ -277,3 +277,63 @@ def test_a_body_without_a_length_is_read(serve, cluster):
     answer = serve(sending(b"x" * 2 * 1024 * 1024))
     assert answer.status_code == 413
     assert answer.json()["code"] == "too_large"
+
+
+def test_who_hangs_up_is_not_waited_for_any_longer(project, cluster, monkeypatch):
+    """The server's word that the client is gone ends the waiting; nothing is sent to nobody."""
+    _, token = ApiToken.objects.issue(name="impatient", project=project, role=OPERATOR)
+    body = json.dumps(NEW).encode()
+    scope = {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": "POST",
+        "path": f"{API}/vms",
+        "raw_path": f"{API}/vms".encode(),
+        "query_string": b"",
+        "root_path": "",
+        "scheme": "http",
+        "server": ("127.0.0.1", 8082),
+        "client": ("127.0.0.1", 50000),
+        "headers": [
+            (b"host", b"localhost"),
+            (b"authorization", f"Bearer {token}".encode()),
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+            (b"prefer", b"wait=300"),
+        ],
+    }
+    sent: list[Any] = []
+
+    async def talk() -> None:
+        hung_up = asyncio.Event()
+        left = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive() -> Any:
+            if left:
+                return left.pop()
+            await hung_up.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        served = asyncio.create_task(application(scope, receive, send))
+        while not await sync_to_async(Operation.objects.exists)():
+            await asyncio.sleep(0.01)
+        # Django listens for the end of the connection too: hang up only when it has answered.
+        while not _waits_for_an_end():
+            await asyncio.sleep(0.01)
+        hung_up.set()
+        await asyncio.wait_for(served, 5)
+        await sync_to_async(connections.close_all)()
+
+    asyncio.run(talk())
+    assert sent == []
+    assert not _waits_for_an_end()
+
+
+def _waits_for_an_end() -> bool:
+    layer = application.app
+    assert isinstance(layer, waiting.WaitLayer)
+    return bool(layer.ends._waiting)
