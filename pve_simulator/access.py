@@ -210,7 +210,13 @@ class Access:
 
     def state(self) -> dict[str, Any]:
         """What must survive a restart."""
-        return {"key": self.key.hex(), "users": self.users, "groups": self.groups, "acl": self.acl}
+        return {
+            "key": self.key.hex(),
+            "users": self.users,
+            "groups": self.groups,
+            "acl": self.acl,
+            "tickets_valid_from": self.tickets_valid_from,
+        }
 
 
 def _prefixes(path: str) -> list[str]:

@@ -77,7 +77,7 @@ async def back_up(
         volume.notes = str(params["notes-template"]).replace("{{guestname}}", guest.name)
     guest.config.pop("lock", None)
     job.say(f"INFO: Finished Backup of VM {guest.vmid} (00:00:01)")
-    job.say(f"INFO: Backup finished at {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())}")
+    job.say(f"INFO: Backup finished at {job.timestamp()}")
 
 
 def _free_name(sim: Simulator, guest: Guest, storage: Storage, moment: float) -> str:
@@ -95,7 +95,7 @@ def _announce(job: Job, guest: Guest, params: dict[str, Any]) -> None:
     options = " ".join(f"--{key} {shlex.quote(str(value))}" for key, value in given.items())
     job.say(f"INFO: starting new backup job: vzdump {guest.vmid} --node {guest.node} {options}")
     job.say(f"INFO: Starting Backup of VM {guest.vmid} (qemu)")
-    job.say(f"INFO: Backup started at {time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())}")
+    job.say(f"INFO: Backup started at {job.timestamp()}")
     job.say(f"INFO: status = {'running' if guest.is_running else 'stopped'}")
     job.say(f"INFO: VM Name: {guest.name}")
     for drive in drives.disks_of(guest.config):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Callable
 
 from .drives import format_size
@@ -17,13 +16,12 @@ CEPH_BYTES_S = 300 * MIB
 _NAMES = ("web", "db", "cache", "worker", "ci", "mail", "git", "monitor")
 
 
-def build_world(options: Options, rng: random.Random) -> World:
-    return _WORLDS[options.world](options, rng)
+def build_world(options: Options, rng: random.Random, now: float) -> World:
+    return _WORLDS[options.world](options, rng, now)
 
 
-def demo_cluster(options: Options, rng: random.Random) -> World:
+def demo_cluster(options: Options, rng: random.Random, now: float) -> World:
     """Nodes with `local`, `local-lvm` and shared `ceph`; three templates; guests from 100 up."""
-    now = time.time()
     world = World(options.cluster_name, is_clustered=len(options.nodes) > 1)
     for index, name in enumerate(options.nodes):
         node = Node(name, f"10.10.0.{index + 1}", index + 1, now - 86400 * (9 + index))
@@ -37,7 +35,7 @@ def demo_cluster(options: Options, rng: random.Random) -> World:
             ("debian-12.11.0-amd64-netinst.iso", 670),
             ("virtio-win-0.1.271.iso", 690),
         ):
-            _add_image(world, name, f"local:iso/{iso}", "iso", size * MIB)
+            _add_image(world, name, f"local:iso/{iso}", "iso", size * MIB, now=now)
     maker = _Maker(world, rng, now)
     first, second = options.nodes[0], options.nodes[min(1, len(options.nodes) - 1)]
     maker.template(9000, "ubuntu-22.04", first, "ceph", UBUNTU_BYTES)
@@ -97,11 +95,11 @@ def _bridge(iface: str, address: str, priority: int) -> Config:
 
 
 def _add_image(
-    world: World, node: str, volid: str, content: str, size: int, *, inside: int = 0
+    world: World, node: str, volid: str, content: str, size: int, *, now: float, inside: int = 0
 ) -> None:
     storage = world.storages[volid.split(":", 1)[0]]
     volume = Volume(
-        volid, content, volid.rsplit(".", 1)[-1], size, size, int(time.time()) - 86400, data=inside
+        volid, content, volid.rsplit(".", 1)[-1], size, size, int(now) - 86400, data=inside
     )
     volume.system = "linux" if content == "import" else ""
     world.volumes_of(storage, node)[volid] = volume
@@ -114,6 +112,7 @@ class _Maker:
         self.world = world
         self.rng = rng
         self.now = now
+        self.macs: set[str] = set()
 
     def template(self, vmid: int, name: str, node: str, storage: str, size: int) -> None:
         guest = self._guest(vmid, name, node, storage, size, disk="base")
@@ -176,6 +175,13 @@ class _Maker:
         return volume
 
     def _mac(self) -> str:
+        """Ten thousand draws of 24 bits would meet: none twice."""
+        while (mac := self._any_mac()) in self.macs:
+            continue
+        self.macs.add(mac)
+        return mac
+
+    def _any_mac(self) -> str:
         return "BC:24:11:" + ":".join(f"{self.rng.randrange(256):02X}" for _ in range(3))
 
     def _uuid(self) -> str:
@@ -183,9 +189,8 @@ class _Maker:
         return f"{text[:8]}-{text[8:12]}-4{text[13:16]}-a{text[17:20]}-{text[20:]}"
 
 
-def recorded_node(_options: Options, _rng: random.Random) -> World:
+def recorded_node(_options: Options, _rng: random.Random, now: float) -> World:
     """The single node that `exchanges.jsonl` was recorded on, before its first exchange."""
-    now = time.time()
     world = World("", is_clustered=False)
     node = Node("pve1", "10.99.0.1", 0, now - 3334, cpus=2, memory=25276514304)
     node.nic = "eth0"
@@ -200,13 +205,13 @@ def recorded_node(_options: Options, _rng: random.Random) -> World:
     ):
         size, used = 270553174016, 34158395392
         world.storages[name] = Storage(name, "dir", content, size, path=path, base_used=used)
-    _add_image(world, "pve1", "local:iso/izvor-mini.iso", "iso", 13787136)
+    _add_image(world, "pve1", "local:iso/izvor-mini.iso", "iso", 13787136, now=now)
     image = "local:import/izvor-mini.qcow2"
-    _add_image(world, "pve1", image, "import", 13959168, inside=64 * MIB)
+    _add_image(world, "pve1", image, "import", 13959168, now=now, inside=64 * MIB)
     return world
 
 
-_WORLDS: dict[str, Callable[[Options, random.Random], World]] = {
+_WORLDS: dict[str, Callable[[Options, random.Random, float], World]] = {
     "demo": demo_cluster,
     "recorded": recorded_node,
 }

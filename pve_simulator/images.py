@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import secrets
-import time
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -166,7 +165,7 @@ async def _fetch(
 ) -> Received:
     parts = urlsplit(url)
     host = f"{parts.hostname}:{parts.port or (443 if parts.scheme == 'https' else 80)}"
-    now = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
+    now = job.timestamp()
     job.say(f"--{now}--  {url}")
     receiver = Receiver(checksum[0] if checksum else None)
     try:

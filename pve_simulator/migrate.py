@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 
 from . import drives, vmconfig, volumes
@@ -83,7 +82,7 @@ async def run(
 
 
 def _say(job: Job, text: str) -> None:
-    job.say(f"{time.strftime('%Y-%m-%d %H:%M:%S', time.gmtime())} {text}")
+    job.say(f"{job.timestamp()} {text}")
 
 
 def _ip(sim: Simulator, node: str) -> str:

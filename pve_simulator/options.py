@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +16,8 @@ DEFAULT_PASSWORD = "simulator"  # noqa: S105 (of a simulator)
 class Options:
     """`speed` divides every simulated duration; `vms` counts guests besides the templates.
 
-    `cycle_s` is how far `/cluster/resources` may lag, in simulated seconds.
+    `cycle_s` is how far `/cluster/resources` may lag, in simulated seconds; `clock` is the moment
+    at which it starts (unix seconds), None for the real one.
     """
 
     host: str = "127.0.0.1"
@@ -24,6 +26,7 @@ class Options:
     vms: int = 8
     speed: float = 1.0
     seed: int = 1
+    clock: float | None = None
     state_dir: Path | None = None
     tokens: dict[str, str] = field(default_factory=lambda: {DEFAULT_TOKEN_ID: DEFAULT_TOKEN_SECRET})
     password: str = DEFAULT_PASSWORD
@@ -34,3 +37,7 @@ class Options:
     has_fault_api: bool = False
     has_endpoint_per_node: bool = False
     world: str = "demo"
+
+    def clock_offset_s(self) -> float:
+        """How far a clock that starts now is off the real one."""
+        return 0.0 if self.clock is None else self.clock - time.time()

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import dataclasses
 import fcntl
 import json
+import random
 import sys
+import threading
 import time
-import types
-import typing
+from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
+from typing import IO, TYPE_CHECKING, Any
 
 from .access import AclEntry, User
+from .encoding import Frozen, decode, encode, no_collection
 from .tasks import UNEXPECTED
 from .tls import write_atomically
-from .world import World
+from .world import Guest, TaskRecord, Volume, World
 
 if TYPE_CHECKING:
     from .simulator import Simulator
@@ -27,8 +28,11 @@ LOCK_FILE = "in-use"
 LAYOUT = 1
 DEBOUNCE_S = 0.1
 RETRY_S = 5.0
-COST_FACTOR = 5
+COST_FACTOR = 2
 """Between two saves pass at least this many times what a save took: big worlds save less often."""
+SLICE_S = 0.01
+REST_S = 0.005
+"""A save works for this long, then lets whoever waits for an answer go first."""
 
 
 class StateError(Exception):
@@ -37,8 +41,56 @@ class StateError(Exception):
 
 @dataclasses.dataclass(slots=True)
 class Saved:
+    """`generator` is the random generator's state: what comes after a restart must not repeat
+    what came before it (MACs, uuids). `clock_offset_s` is how far the clock is off the real one."""
+
     world: World
     access: dict[str, Any]
+    generator: tuple[Any, ...] | None
+    clock_offset_s: float
+
+
+class Moment:
+    """The whole state of one moment, and its text."""
+
+    def __init__(self, sim: Simulator) -> None:
+        world = sim.world
+        large = {"guests", "volumes", "tasks"}
+        self._guests = Frozen(Guest, world.guests)
+        self._tasks = Frozen(TaskRecord, world.tasks)
+        self._volumes = {
+            json.dumps("\0".join(key)): Frozen(Volume, known)
+            for key, known in world.volumes.items()
+        }
+        self._rest = {
+            field.name: encode(getattr(world, field.name))
+            for field in dataclasses.fields(world)
+            if field.name not in large
+        }
+        self._others = {
+            "layout": LAYOUT,
+            "access": encode(sim.access.state()),
+            "generator": encode(sim.random.getstate()),
+            "clock_offset_s": sim.clock.offset_s,
+        }
+
+    def pieces(self) -> Iterator[str]:
+        yield _dump(self._others)[:-1]
+        yield f',"world":{_dump(self._rest)[:-1]},"guests":'
+        yield from self._guests.pieces()
+        yield ',"tasks":'
+        yield from self._tasks.pieces()
+        yield ',"volumes":'
+        comma = "{"
+        for key, known in self._volumes.items():
+            yield f"{comma}{key}:"
+            yield from known.pieces()
+            comma = ","
+        yield "{}}}" if comma == "{" else "}}}"
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"))
 
 
 class Persistence:
@@ -47,6 +99,9 @@ class Persistence:
         self.is_dirty = True
         self._folder = folder
         self._lock: IO[bytes] | None = None
+        self._writing = threading.Lock()
+        self._newest = 0
+        self._written = 0
 
     def _take_folder(self) -> None:
         """One simulator a folder: held until `release` or the end of the process."""
@@ -83,13 +138,34 @@ class Persistence:
             raise StateError(f"{self._file} is damaged ({error}); move it away") from None
 
     def save(self, sim: Simulator) -> None:
+        """Save at once: nothing else happens meanwhile."""
         self.is_dirty = False
-        state = {
-            "layout": LAYOUT,
-            "world": encode(sim.world),
-            "access": encode(sim.access.state()),
-        }
-        write_atomically(self._file, json.dumps(state, separators=(",", ":")).encode(), mode=0o600)
+        self._write(self._next_number(), list(Moment(sim).pieces()))
+
+    async def save_beside(self, sim: Simulator) -> None:
+        """Save the state of this moment while the simulator goes on answering."""
+        self.is_dirty = False
+        with no_collection():
+            moment = Moment(sim)
+        number, pieces, began = self._next_number(), [], time.monotonic()
+        for piece in moment.pieces():
+            pieces.append(piece)
+            if time.monotonic() - began > SLICE_S:
+                await asyncio.sleep(REST_S)
+                began = time.monotonic()
+        await asyncio.to_thread(self._write, number, pieces)
+
+    def _next_number(self) -> int:
+        self._newest += 1
+        return self._newest
+
+    def _write(self, number: int, pieces: list[str]) -> None:
+        """Never an older state over a newer one: the last save may overtake one in its thread."""
+        content = "".join(pieces).encode()
+        with self._writing:
+            if number > self._written:
+                write_atomically(self._file, content, mode=0o600)
+                self._written = number
 
     async def save_for_ever(self, sim: Simulator) -> None:
         """After each change, and steadily while workers change things."""
@@ -98,7 +174,7 @@ class Persistence:
             if self.is_dirty or any(sim.tasks.running()):
                 began = time.monotonic()
                 try:
-                    self.save(sim)
+                    await self.save_beside(sim)
                 except OSError as error:
                     print(f"pve_simulator: cannot write the state: {error}", file=sys.stderr)
                     self.is_dirty = True
@@ -116,64 +192,19 @@ def _parse(text: str) -> Saved:
         "users": decode(dict[str, User], raw["access"]["users"]),
         "groups": raw["access"]["groups"],
         "acl": decode(list[AclEntry], raw["access"]["acl"]),
+        "tickets_valid_from": int(raw["access"].get("tickets_valid_from", 0)),
     }
+    offset_s = float(raw.get("clock_offset_s", 0.0))
     for record in world.tasks.values():
         if record.is_running:
-            record.exitstatus, record.endtime = UNEXPECTED, int(time.time())
-    return Saved(world, access)
+            record.exitstatus, record.endtime = UNEXPECTED, int(time.time() + offset_s)
+    return Saved(world, access, _generator(raw.get("generator")), offset_s)
 
 
-def encode(value: Any) -> Any:
-    """Dataclasses, sets, tuple keys and bytes as JSON."""
-    if dataclasses.is_dataclass(value):
-        return {f.name: encode(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {_key(key): encode(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [encode(item) for item in value]
-    if isinstance(value, (set, frozenset)):
-        return sorted(encode(item) for item in value)
-    if isinstance(value, bytes):
-        return base64.b64encode(value).decode()
-    return value
-
-
-def _key(key: Any) -> str:
-    return "\0".join(key) if isinstance(key, tuple) else str(key)
-
-
-def decode(kind: Any, value: Any) -> Any:
-    """The inverse of `encode`, led by type hints."""
-    origin = get_origin(kind)
-    if value is None or kind is Any:
-        return value
-    if origin in (Union, types.UnionType):
-        inner = [choice for choice in get_args(kind) if choice is not type(None)]
-        return decode(inner[0], value)
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        hints = _hints(kind)
-        known = {name: item for name, item in value.items() if name in hints}
-        return kind(**{name: decode(hints[name], item) for name, item in known.items()})
-    if origin is dict:
-        key_kind, item_kind = get_args(kind)
-        return {_decode_key(key_kind, key): decode(item_kind, v) for key, v in value.items()}
-    if origin in (list, set):
-        return origin(decode(get_args(kind)[0], item) for item in value)
-    if kind is bytes:
-        return base64.b64decode(value)
-    return value
-
-
-_HINTS: dict[type, dict[str, Any]] = {}
-
-
-def _hints(kind: type) -> dict[str, Any]:
-    if kind not in _HINTS:
-        _HINTS[kind] = get_type_hints(kind, None, vars(typing))
-    return _HINTS[kind]
-
-
-def _decode_key(kind: Any, key: str) -> Any:
-    if kind is int:
-        return int(key)
-    return tuple(key.split("\0")) if get_origin(kind) is tuple else key
+def _generator(state: Any) -> tuple[Any, ...] | None:
+    """As `Random.setstate` wants it; None for a state of before it was kept."""
+    if state is None:
+        return None
+    found = (int(state[0]), tuple(state[1]), state[2])
+    random.Random().setstate(found)
+    return found

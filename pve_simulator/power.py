@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 from . import drives, stats, vmconfig, volumes
 from .errors import PveError
 from .simulator import Simulator
@@ -201,7 +199,7 @@ async def suspend_to_disk(
             guest.config.pop("lock", None)
 
         job.on_failure(undo)
-        date = time.strftime("%Y-%m-%d", time.gmtime())
+        date = job.timestamp()[:10]
         volume = await save_state(sim, job, guest, f"suspend-{date}", storage_name)
         await job.sleep(SAVE_RAM_S)
         job.say("State saved, quitting")

@@ -20,7 +20,7 @@ from .demo import build_world
 from .faults import Faults
 from .locks import Locks
 from .options import Options
-from .persistence import Persistence
+from .persistence import Persistence, Saved
 from .stats import ResourceCache
 from .tasks import TaskEngine
 from .world import Guest, Storage, World
@@ -54,12 +54,12 @@ class Simulator:
 
     def __init__(self, options: Options) -> None:
         self.options = options
-        self.clock = Clock(options.speed)
+        self.clock = Clock(options.speed, offset_s=options.clock_offset_s())
         self.random = random.Random(options.seed)
         self._temporary: tempfile.TemporaryDirectory[str] | None = None
         self.persistence = Persistence(options.state_dir) if options.state_dir else None
         saved = self.persistence.load() if self.persistence else None
-        self.world: World = saved.world if saved else build_world(options, self.random)
+        self.world: World = self._resume(saved) if saved else self._build_world()
         self.access = self._build_access(saved.access if saved else None)
         self.certificates = tls.ensure_certificates(self._folder(), tuple(self.world.nodes))
         self.ca, self.certificate = tls.load_certificates(self.certificates)
@@ -71,6 +71,18 @@ class Simulator:
         self.calls: list[LoggedCall] = []
         self.copies: Counter[tuple[str, str]] = Counter()
         self._background: list[asyncio.Task[None]] = []
+
+    def _build_world(self) -> World:
+        return build_world(self.options, self.random, self.clock.now())
+
+    def _resume(self, saved: Saved) -> World:
+        """Go on where the saved run ended: what the generator gives next, it never gave before."""
+        self.clock.offset_s = saved.clock_offset_s
+        if saved.generator is not None:
+            self.random.setstate(saved.generator)
+        else:
+            self.random.seed(f"{self.options.seed} {saved.world.next_pid}")
+        return saved.world
 
     def _folder(self) -> Path:
         if self.options.state_dir is not None:
@@ -84,6 +96,7 @@ class Simulator:
         if saved:
             access.users, access.groups = saved["users"], saved["groups"]
             access.acl = saved["acl"]
+            access.tickets_valid_from = saved["tickets_valid_from"]
         access.users["root@pam"].password = self.options.password
         for full_id, secret in self.options.tokens.items():
             access.add_token(full_id, secret)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import traceback
 from collections.abc import Awaitable, Callable, Iterator
 
@@ -46,6 +47,10 @@ class Job:
     def warn(self, line: str) -> None:
         self.record.log.append(f"WARN: {line}")
         self.record.warnings += 1
+
+    def timestamp(self) -> str:
+        """Now, as logs write it."""
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self._clock.now()))
 
     async def sleep(self, simulated_s: float) -> None:
         await self._clock.sleep(simulated_s)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from .. import stats, tls
@@ -87,8 +86,8 @@ async def status(call: Call) -> Any:
 
 
 @route("GET", "/nodes/{node}/time")
-async def node_time(_call: Call) -> Any:
-    now = int(time.time())
+async def node_time(call: Call) -> Any:
+    now = int(call.sim.clock.now())
     return {"time": now, "localtime": now, "timezone": "Etc/UTC"}
 
 
