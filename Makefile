@@ -16,7 +16,7 @@ check_env := IZVOR_SECRET_KEY=for-checks-only
 # Enough for tools that read the settings and connect to nothing.
 no_servers := $(check_env) DATABASE_URL=postgres://unused@127.0.0.1/unused REDIS_URL=redis://127.0.0.1
 
-.PHONY: help build dev test test-slow lint fmt lock clean conformance
+.PHONY: help build dev test test-slow lint fmt lock clean conformance peers
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 | \2/p' $(call quote,$(here)) | awk -F'|' '{printf "%-20s%s\n", $$1, $$2}'
@@ -40,6 +40,15 @@ conformance: ## replay recorded Proxmox exchanges against the simulator
 	@$(install) $(everything)
 	@cd $(root) && $(python) -m tests.simulator.conformance
 
+peers: ## Ansible's collection for Proxmox drives a simulator (550 MB in .venv-peers)
+	@$(install) $(everything)
+	@cd $(root) && { cmp -s requirements-peers.txt .venv-peers/installed.txt || { \
+		rm -rf .venv-peers && $(python) -m venv .venv-peers && \
+		.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
+			--no-deps --require-hashes -r requirements-peers.txt && \
+		cp requirements-peers.txt .venv-peers/installed.txt; }; }
+	@cd $(root) && exec $(python) -m tests.simulator.peers.run
+
 lint: ## ruff, mypy, the import rules, missing migrations
 	@$(install) $(everything)
 	cd $(root) && $(python) -m ruff check .
@@ -55,7 +64,7 @@ fmt: ## format the code, and fix what ruff can fix
 
 lock: ## pin requirements*.in anew into requirements*.txt, with hashes
 	@$(install) $(everything)
-	cd $(root) && for name in requirements requirements-embedded requirements-dev; do \
+	cd $(root) && for name in requirements requirements-embedded requirements-dev requirements-peers; do \
 		$(python) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 			--no-emit-index-url --quiet $$name.in -o $$name.txt || exit 1; \
 	done
