@@ -1,7 +1,7 @@
-"""Real peers against a simulator of its own: `make peers`, or `python -m tests.simulator.peers.run`.
+"""Real peers against a simulator of its own: `make peers`.
 
 Runs the playbook of the Ansible collection community.proxmox twice, with an API token and with the
-password, and ends what it started. The collection lives in an environment of its own, `.venv-peers`.
+password, and ends what it started. The collection is in an environment of its own, `.venv-peers`.
 """
 
 from __future__ import annotations
