@@ -29,12 +29,19 @@ CONTINUE, NOT_YET = Signal.CONTINUE, Signal.NOT_YET
 Move = float | None | Signal
 
 
-def end(lease: Lease, state: str, *, code: str = "", error: str = "") -> Move:
-    """The last write: frees claims and lanes, tells the plan, lets the successor in."""
+def end(
+    lease: Lease, state: str, *, code: str = "", error: str = "", tells_plan: bool = True
+) -> Move:
+    """The last write: tells the plan, frees claims and lanes, lets the successor in.
+
+    The subject's row is locked before the operation's, as actions do: else they would wait for
+    each other. `tells_plan=False` is for an operation whose plan cannot be asked.
+    """
     operation = lease.operation
-    code = code or operation.error_code
-    error = error or operation.error
+    operation.error_code = code or operation.error_code
+    operation.error = error or operation.error
     with transaction.atomic():
+        settle_end(operation, state, tells_plan=tells_plan)
         lease.release(
             state=state,
             ended_at=lease.now(),
@@ -44,21 +51,21 @@ def end(lease: Lease, state: str, *, code: str = "", error: str = "") -> Move:
             task_exit="",
             waiting_for="",
             sealed_params="",
-            error_code=code,
-            error=error,
+            error_code=operation.error_code,
+            error=operation.error,
             notes=operation.notes,
             progress=100 if state == SUCCEEDED else operation.progress,
         )
-        settle_end(operation, state)
-    log.info("operation_ended", kind=operation.kind, state=state, error=error or None)
+    log.info("operation_ended", kind=operation.kind, state=state, error=operation.error or None)
     return None
 
 
-def settle_end(operation: Operation, state: str) -> None:
+def settle_end(operation: Operation, state: str, *, tells_plan: bool = True) -> None:
     """What goes with an end, in its transaction; also for one canceled before its first turn."""
+    if tells_plan:
+        plan_for(operation.kind).on_end(operation, state)
     lanes.leave(operation)
     Claim.objects.filter(operation=operation).delete()
-    plan_for(operation.kind).on_end(operation, state)
     record_event(
         f"task.{state}",
         by=operation.by,
@@ -70,10 +77,12 @@ def settle_end(operation: Operation, state: str) -> None:
         **({"code": operation.error_code, "error": operation.error} if operation.error else {}),
     )
     queue.announce_end(operation)
-    successor = Operation.objects.filter(after=operation, state=QUEUED).first()
+    # Locked, since it may be canceled in line at this moment.
+    waiting = Operation.objects.select_for_update().filter(after=operation, state=QUEUED)
+    successor = waiting.first()
     if successor is not None:
-        take_claims(successor, [(name, mode) for name, mode in successor.wants])
         plan_for(successor.kind).on_claim(successor)
+        take_claims(successor, [(name, mode) for name, mode in successor.wants])
         queue.wake(successor)
 
 
@@ -116,6 +125,8 @@ def turn_back(lease: Lease, code: str, message: str) -> Move:
             task_exit="",
             submitted_at=None,
             acted_at=None,
+            silent_since=None,
+            waiting_since=None,
             trouble_since=None,
             attempts=0,
             error_code=code,

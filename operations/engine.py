@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import datetime
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import structlog
@@ -19,12 +20,20 @@ from django.db import DatabaseError, transaction
 
 from accounts import crypto
 from clusters.connect import connect
-from operations import ending, lanes, queue, trouble
+from operations import canceling, ending, history, lanes, queue, trouble
 from operations.ending import CONTINUE, NOT_YET, Move, Signal
 from operations.lease import Lease, LeaseLost, heartbeat
 from operations.models import CANCELED, FAILED, QUEUED, RUNNING, SUCCEEDED
-from operations.plans import Act, Cancel, Done, Job, Step, StepFailed, Verdict, Wait, plan_for
-from proxmox import NotFound, OutcomeUnknown, ProxmoxError, Upid, classify_task_error
+from operations.plans import Act, Done, Job, Step, StepFailed, Verdict, Wait, plan_for
+from proxmox import (
+    NotFound,
+    OutcomeUnknown,
+    ProxmoxError,
+    Unauthorized,
+    Unreachable,
+    Upid,
+    classify_task_error,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -60,6 +69,11 @@ def take_turn(pk: int) -> float | None:
             return trouble.crashed(lease, error)
 
 
+def following(upid: Upid) -> str:
+    """What an operation says while Proxmox works for it."""
+    return f"Proxmox task {upid.type} on {upid.node}"
+
+
 class Turn:
     """One worker's turn at one operation."""
 
@@ -82,6 +96,8 @@ class Turn:
         except crypto.Unsealable as error:
             # Nothing was or can be asked: no cluster can be reached without its secret.
             return ending.end(self.lease, FAILED, code="secret_unreadable", error=str(error))
+        except StepFailed as error:
+            return ending.end(self.lease, FAILED, code=error.code, error=error.message)
         move: Move = CONTINUE
         while move is CONTINUE:
             if time.monotonic() > self.ends:
@@ -98,7 +114,7 @@ class Turn:
         step = self.plan.find(self.operation.step)
         try:
             if self.operation.cancel_requested_at and not self.operation.is_undoing:
-                move = self.honour_cancel(step)
+                move = canceling.honour(self.lease, self.plan, step, self.job)
                 if move is not NOT_YET:
                     return move
             if self.operation.upid:
@@ -146,29 +162,66 @@ class Turn:
             self.job.notes["tasks_before"] = step.find_task(self.job)
         # Taken before the stamp: a worker that was frozen in between sends nothing.
         self.job.call_ends = time.monotonic() + settings.ENGINE["call_s"]
+        now = self.lease.now()
         self.lease.write(
-            submitted_at=self.lease.now(),
+            submitted_at=now,
+            call_ends_at=now + datetime.timedelta(seconds=settings.ENGINE["call_s"]),
             attempts=self.operation.attempts + 1,
             notes=self.job.notes,
             waiting_for="",
         )
         try:
-            upid = step.act(self.job)
+            upid = self.ask(step)
         except OutcomeUnknown as error:
-            log.warning("answer_lost", step=step.name, error=str(error))
-            return self.come_back(
-                0.5, waiting_for=f"Proxmox to show whether it took the request: {error}"[:500]
-            )
-        except ProxmoxError:
+            return self.answer_lost(step, error)
+        except (Unreachable, Unauthorized):
             self.lease.write(submitted_at=None)
             raise
-        finally:
-            self.job.forget_observations()
+        except ProxmoxError as error:
+            self.lease.write(submitted_at=None)
+            return self.refused(step, error)
         if upid is None:
-            self.lease.write(submitted_at=None, acted_at=self.lease.now(), notes=self.job.notes)
+            self.lease.write(
+                submitted_at=None,
+                acted_at=self.lease.now(),
+                notes=self.job.notes,
+                silent_since=None,
+                waiting_since=None,
+            )
             return CONTINUE
         self.adopt(step, upid)
         return None
+
+    def ask(self, step: Step[Any]) -> Upid | None:
+        try:
+            return step.act(self.job)
+        finally:
+            self.job.forget_observations()
+
+    def answer_lost(self, step: Step[Any], error: OutcomeUnknown) -> Move:
+        """Our call is over, so that only Proxmox may still be acting on it."""
+        log.warning("answer_lost", step=step.name, error=str(error))
+        now = self.lease.now()
+        return self.come_back(
+            0.5,
+            call_ends_at=now,
+            silent_since=self.operation.silent_since or now,
+            waiting_for=f"Proxmox to show whether it took the request: {error}"[:500],
+        )
+
+    def refused(self, step: Step[Any], error: ProxmoxError) -> Move:
+        """The state decides first: somebody, or an earlier call of ours, may have done it."""
+        if not step.is_at_most_once and isinstance(step.look(self.job), Done):
+            return self.finish(step)
+        self.lease.write(
+            upid="",
+            task_exit="",
+            submitted_at=None,
+            acted_at=None,
+            silent_since=None,
+            waiting_since=None,
+        )
+        return trouble.proxmox_error(self.lease, step, error, self.job)
 
     def adopt(self, step: Step[Any], upid: Upid) -> None:
         """Let go of the lease and leave the waiting to the poller."""
@@ -177,9 +230,13 @@ class Turn:
                 upid=str(upid),
                 task_exit="",
                 notes=self.job.notes,
-                steps=self.history(step, upid=str(upid)),
+                steps=history.with_step(
+                    self.operation, step.name, self.lease.now(), upid=str(upid)
+                ),
+                silent_since=None,
+                waiting_since=None,
                 due_at=self.lease.now() + datetime.timedelta(seconds=BACKSTOP_S),
-                waiting_for=f"Proxmox task {upid.type} on {upid.node}",
+                waiting_for=following(upid),
             )
             cluster = self.operation.cluster_id
             transaction.on_commit(lambda: queue.send("operations.poll", cluster))
@@ -195,89 +252,90 @@ class Turn:
             except NotFound:
                 return self.task_vanished(upid)
             if status.is_running:
-                return self.come_back(BACKSTOP_S)
+                # It answers, so a silence that was there is over.
+                return self.come_back(BACKSTOP_S, silent_since=None, waiting_for=following(upid))
             ended_as = status.exit_status or "unexpected status"
         if ended_as == "OK" or ended_as.startswith("WARNINGS"):
             return self.task_succeeded(step, upid, ended_as)
         return self.task_failed(step, upid, ended_as)
 
     def task_vanished(self, upid: Upid) -> Move:
-        """Just after the POST Proxmox may not know it yet; later, only the state can tell."""
+        """Just after the POST Proxmox may not know it yet; later it is a lost answer."""
         since = self.seconds_since(self.operation.submitted_at)
         if since < settings.ENGINE["grace_s"]:
             return self.come_back(1.0, waiting_for=f"Proxmox to list task {upid.type}")
-        self.lease.write(upid="", task_exit="", acted_at=self.lease.now(), submitted_at=None)
+        self.lease.write(upid="", task_exit="")
         return CONTINUE
 
     def task_succeeded(self, step: Step[Any], upid: Upid, ended_as: str) -> Move:
         warnings = self.operation.warnings
         if ended_as.startswith("WARNINGS"):
-            lines = self.job.client.task_log(upid, timeout_s=10)
-            warnings = warnings + [line for line in lines if line.startswith("WARN")]
+            lines = [line for line in self.log_of(upid) if line.startswith("WARN")]
+            warnings = warnings + (lines or [ended_as])
         self.lease.write(
             upid="",
             task_exit="",
             submitted_at=None,
             acted_at=self.lease.now(),
             warnings=warnings,
+            silent_since=None,
             trouble_since=None,
         )
         return CONTINUE
 
     def task_failed(self, step: Step[Any], upid: Upid, ended_as: str) -> Move:
-        """The state decides first (somebody may have done it), the task's log says why not."""
-        error = classify_task_error(ended_as, self.job.client.task_log(upid, timeout_s=10))
-        if not step.is_at_most_once and isinstance(step.look(self.job), Done):
-            return self.finish(step)
-        self.lease.write(upid="", task_exit="", submitted_at=None, acted_at=None)
-        return trouble.proxmox_error(self.lease, step, error, self.job)
+        return self.refused(step, classify_task_error(ended_as, self.log_of(upid)))
+
+    def log_of(self, upid: Upid) -> Sequence[str]:
+        """For causes and warnings; how the task ended is known without it."""
+        try:
+            return self.job.client.task_log(upid, timeout_s=10)
+        except ProxmoxError as error:
+            log.warning("task_log_unread", upid=str(upid), error=str(error))
+            return ()
 
     # --- lost answers ---
 
     def look_after_lost_answer(self, step: Step[Any]) -> Move:
         """The call was stamped, its answer never stored: a crash, or a cut connection."""
-        since = self.seconds_since(self.operation.submitted_at)
         if step.is_at_most_once:
-            return self.find_lost_task(step, since)
+            return self.find_lost_task(step)
         verdict = step.look(self.job)
         if not isinstance(verdict, Act):
             return self.follow_verdict(step, verdict)
-        if since < settings.ENGINE["grace_s"]:
+        if self.may_still_happen():
             return self.come_back(1.0)
+        lost_for = self.seconds_since(self.operation.silent_since)
+        if lost_for > settings.ENGINE["unreachable_patience_s"]:
+            return ending.fail(
+                self.lease,
+                "outcome_unknown",
+                f"Asked {self.operation.attempts} times in {lost_for:.0f} s, the answer was lost "
+                f"each time, and still {verdict.missing}.",
+            )
         self.lease.write(submitted_at=None, acted_at=None)
         return CONTINUE
 
-    def find_lost_task(self, step: Step[Any], since: float) -> Move:
+    def may_still_happen(self) -> bool:
+        """A frozen worker could still send the call, or Proxmox be at work on it."""
+        if self.operation.call_ends_at is None:  # stamped by older code
+            deadline = settings.ENGINE["call_s"] + settings.ENGINE["grace_s"]
+            return self.seconds_since(self.operation.submitted_at) < deadline
+        return self.seconds_since(self.operation.call_ends_at) < settings.ENGINE["grace_s"]
+
+    def find_lost_task(self, step: Step[Any]) -> Move:
         before = set(self.job.notes.get("tasks_before", []))
         new = [upid for upid in step.find_task(self.job) if upid not in before]
         if new:
             self.adopt(step, Upid.parse(new[0]))
             return None
-        if since < settings.ENGINE["grace_s"]:
+        if self.may_still_happen():
             return self.come_back(1.0)
         return ending.fail(
             self.lease,
             "outcome_unknown",
             f"The answer to {step.name} was lost and Proxmox shows no task of it; "
             "it was not sent again, because it could then happen twice.",
-        )
-
-    # --- canceling ---
-
-    def honour_cancel(self, step: Step[Any]) -> Move:
-        """Stop where that is safe; NOT_YET lets the present task or call come to its end."""
-        if step.cancel is Cancel.NOT_CANCELABLE:
-            return NOT_YET
-        if self.operation.upid and not self.operation.task_exit:
-            if step.cancel is Cancel.ABORT and not self.job.notes.get("aborted"):
-                self.job.notes["aborted"] = True
-                self.lease.write(notes=self.job.notes)
-                self.job.client.abort_task(Upid.parse(self.operation.upid), timeout_s=10)
-            return NOT_YET
-        if self.operation.submitted_at and not self.operation.upid:
-            return NOT_YET
-        return ending.turn_back(
-            self.lease, "canceled", f"Canceled by {self.operation.cancel_by or 'a user'}."
         )
 
     # --- writing down ---
@@ -298,10 +356,14 @@ class Turn:
                 submitted_at=None,
                 acted_at=None,
                 attempts=0,
+                silent_since=None,
+                waiting_since=None,
                 trouble_since=None,
                 waiting_for="",
                 notes=self.job.notes,
-                steps=self.operation.steps if is_skipped else self.history(step, ended_at=now),
+                steps=self.operation.steps
+                if is_skipped
+                else history.with_step(self.operation, step.name, now, has_ended=True),
                 step_started_at=now,
                 progress=self.operation.progress
                 if undoing
@@ -316,32 +378,21 @@ class Turn:
             self.lease, CANCELED if self.operation.error_code == "canceled" else FAILED
         )
 
-    def history(
-        self, step: Step[Any], *, upid: str = "", ended_at: datetime.datetime | None = None
-    ) -> list[Any]:
-        """The steps taken, as the API shows them, with this one brought up to date."""
-        steps = [dict(entry) for entry in self.operation.steps]
-        if not steps or steps[-1]["name"] != step.name:
-            started = self.operation.step_started_at or self.lease.now()
-            steps.append({"name": step.name, "started_at": started.isoformat(), "upids": []})
-        if upid and upid not in steps[-1]["upids"]:
-            steps[-1]["upids"] = [*steps[-1]["upids"], upid]
-        if ended_at:
-            steps[-1]["ended_at"] = ended_at.isoformat()
-        return steps
-
     def wait(self, step: Step[Any], reason: str, check_s: float, *, counts: bool = True) -> Move:
         """Come back later, unless this step's patience is over (waiting in a lane never is)."""
-        since = self.seconds_since(self.operation.step_started_at)
-        if counts and since > step.patience_s:
+        waited = self.seconds_since(self.operation.waiting_since)
+        if counts and waited > step.patience_s:
             return ending.fail(
-                self.lease, "timed_out", f"Waited {since:.0f} s in step {step.name} for {reason}."
+                self.lease, "timed_out", f"Waited {waited:.0f} s in step {step.name} for {reason}."
             )
-        # The cluster has answered, so a trouble that was there is over.
-        values: dict[str, Any] = {"trouble_since": None}
-        if not counts:
-            values["step_started_at"] = self.lease.now()
-        return self.come_back(check_s, waiting_for=reason[:500], **values)
+        since = (self.operation.waiting_since or self.lease.now()) if counts else None
+        return self.come_back(
+            check_s,
+            waiting_for=reason[:500],
+            waiting_since=since,
+            # The cluster has answered, so a silence that was there is over.
+            silent_since=None,
+        )
 
     def seconds_since(self, moment: datetime.datetime | None) -> float:
         return (self.lease.now() - (moment or self.lease.now())).total_seconds()

@@ -38,9 +38,14 @@ def enqueue(
     """Write the operation, take its claims and hint at it; in the caller's transaction.
 
     With `after` it takes its claims when that one ends. Raises Claimed.
+
+    The subject's row is locked first (`on_claim`), then its claims: everybody does it in this
+    order, so that two actions on one VM wait for one another but never both.
     """
     plan = plan_for(kind)
     wants = list(wants)
+    if after is not None and has_ended(after):
+        after = None
     operation = Operation.objects.create(
         kind=kind,
         cluster=cluster,
@@ -57,8 +62,8 @@ def enqueue(
     )
     idempotency.note(operation)
     if after is None:
-        take_claims(operation, wants)
         plan.on_claim(operation)
+        take_claims(operation, wants)
         queue.wake(operation)
     else:
         operation.waiting_for = f"task {after.uuid} ({after}) to end"
@@ -73,6 +78,11 @@ def enqueue(
         operation=kind,
     )
     return operation
+
+
+def has_ended(operation: Operation) -> bool:
+    """Has it, by now? If not, it cannot until this transaction is over."""
+    return bool(Operation.objects.select_for_update().get(pk=operation.pk).is_ended)
 
 
 def secrets_of(operation: Operation) -> dict[str, Any]:
@@ -107,7 +117,12 @@ def request_cancel(operation: Operation, *, by: Actor) -> None:
 def cancel_in_line(operation: Operation) -> None:
     """One that waits behind another has touched nothing: it ends at once."""
     rows = Operation.objects.filter(Q(lease_until=None), pk=operation.pk, state=QUEUED).update(
-        state=CANCELED, ended_at=Now(), error_code="canceled", error="Canceled in line."
+        state=CANCELED,
+        ended_at=Now(),
+        error_code="canceled",
+        error="Canceled in line.",
+        waiting_for="",
+        sealed_params="",
     )
     if rows:
         operation.refresh_from_db()

@@ -72,8 +72,11 @@ class Lease:
             setattr(self.operation, name, value)
 
     def release(self, **values: Any) -> None:
-        """The last write of a turn: change the row and let the next worker in."""
-        self.write(**values, lease_token=None, lease_until=None)
+        """The last write of a turn: change the row and let the next worker in.
+
+        A turn that gets here has not crashed, unless it says so.
+        """
+        self.write(**{"crashed_since": None, **values}, lease_token=None, lease_until=None)
 
 
 class Heartbeat:

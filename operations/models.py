@@ -66,11 +66,18 @@ class Operation(models.Model):
     step_started_at = models.DateTimeField(null=True)
     # submitted_at without upid: a call is under way, or its answer was lost.
     submitted_at = models.DateTimeField(null=True)
+    call_ends_at = models.DateTimeField(
+        null=True, help_text="no worker sends the submitted call after this"
+    )
     upid = models.CharField(max_length=255, blank=True)
     task_exit = models.TextField(blank=True, help_text="how the Proxmox task ended, once known")
     acted_at = models.DateTimeField(null=True, help_text="Proxmox reported this step's change done")
     attempts = models.PositiveIntegerField(default=0)
-    trouble_since = models.DateTimeField(null=True)
+    # Four clocks, because each trouble has a patience of its own and ends on its own.
+    silent_since = models.DateTimeField(null=True, help_text="the cluster gives no usable answer")
+    waiting_since = models.DateTimeField(null=True, help_text="somebody else is at work there")
+    trouble_since = models.DateTimeField(null=True, help_text="Proxmox refuses, for the moment")
+    crashed_since = models.DateTimeField(null=True, help_text="our own code fails")
     notes = models.JSONField(default=dict, help_text="facts that one step leaves for the next")
     steps = models.JSONField(default=list, help_text="the steps taken so far, with times and UPIDs")
 

@@ -78,7 +78,7 @@ class Job:
 
     def call_s(self) -> float:
         """What is left of this call's total deadline, in seconds."""
-        return max(0.0, self.call_ends - time.monotonic())
+        return max(0.001, self.call_ends - time.monotonic())
 
     def forget_observations(self) -> None:
         """Something was changed: what was read before may be untrue."""

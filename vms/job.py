@@ -13,7 +13,7 @@ from clusters.vmids import next_vmid
 from operations.enqueue import secrets_of
 from operations.models import Operation
 from operations.plans import Job, StepFailed
-from proxmox import Client, NotFound
+from proxmox import Client, NotFound, Unreachable, Upid
 from proxmox.results import GuestConfig, GuestStatus
 from vms.marks import Mark, read_mark
 from vms.models import GivenUpVmid, VirtualMachine
@@ -45,16 +45,20 @@ class VmJob(Job):
     def config(self) -> GuestConfig:
         """The VM's own configuration, read once a turn.
 
-        Raises StepFailed when another VM stands under its number, NotFound when none does.
+        Raises StepFailed when another VM stands under its number, or none.
         """
         if self._config is None:
-            config = self._read_config()
+            found = self.find()
+            if found is None:
+                raise StepFailed("vm_gone", f"VM {self.vm.vmid} is no longer on the cluster.")
+            node, config = found
             if not self.is_it(config):
                 raise StepFailed(
                     "vm_replaced",
                     f"VMID {self.vm.vmid} is another VM now (smbios uuid {config.smbios_uuid}); "
                     "it was left alone.",
                 )
+            self.saw(node, config)
             self._config = config
         return self._config
 
@@ -65,20 +69,15 @@ class VmJob(Job):
             self._status = self.client.guest_status(self.vm.node, self.vm.vmid, timeout_s=READ_S)
         return self._status
 
-    def saw(self, config: GuestConfig) -> None:
-        """Keep for this turn what a step has read itself."""
+    def saw(self, node: str, config: GuestConfig) -> None:
+        """Keep for this turn what was read, and where our VM is."""
         self._config = config
+        if node != self.vm.node:
+            VirtualMachine.objects.filter(pk=self.vm.pk).update(node=node)
+            self.vm.node = node
 
     def is_gone(self) -> bool:
-        if self.vm.deleted_at is not None:
-            return True
-        try:
-            self._read_config()
-        except NotFound as error:
-            if error.what != "guest":
-                raise
-            return True
-        return False
+        return self.vm.deleted_at is not None or self.find() is None
 
     def is_it(self, config: GuestConfig) -> bool:
         """Is this configuration our VM's? By smbios uuid once that was seen, before by the mark."""
@@ -88,21 +87,39 @@ class VmJob(Job):
             return read_mark(config.description) == self.mark
         return True
 
-    def _read_config(self) -> GuestConfig:
-        """On its node, else wherever HA or a person has moved it."""
+    def find(self) -> tuple[str, GuestConfig] | None:
+        """Whatever VM stands under our number, with its node; None when the cluster has none.
+
+        On its node, else wherever HA or a person has moved it, maybe because that node is down;
+        a clone to another node begins on its source's. Raises Unreachable rather than guess.
+        """
+        vmid = self.vm.vmid
         try:
-            return self.client.guest_config(self.vm.node, self.vm.vmid, timeout_s=READ_S)
+            return self.vm.node, self.client.guest_config(self.vm.node, vmid, timeout_s=READ_S)
         except NotFound as error:
-            if error.what != "guest":
+            if error.what not in {"guest", "node"}:
                 raise
-            resources = self.client.resources(timeout_s=READ_S)
-            found = [g.node for g in resources.guests if g.vmid == self.vm.vmid]
-            if not found or found[0] == self.vm.node:
-                raise
-        config = self.client.guest_config(found[0], self.vm.vmid, timeout_s=READ_S)
-        VirtualMachine.objects.filter(pk=self.vm.pk).update(node=found[0])
-        self.vm.node = found[0]
-        return config
+            silence = None
+        except Unreachable as error:
+            silence = error
+        resources = self.client.resources(timeout_s=READ_S)
+        node = next((g.node for g in resources.guests if g.vmid == vmid), None)
+        if silence and node in {None, self.vm.node}:
+            raise silence
+        if node is None:
+            return None
+        if node == self.vm.node:
+            raise Unreachable(f"the cluster lists VM {vmid} on {node}, and {node} does not know it")
+        return node, self.client.guest_config(node, vmid, timeout_s=READ_S)
+
+    def own_tasks(self, kind: str) -> list[str]:
+        """UPIDs of this kind on our VM, asked for with our credentials and not by a person."""
+        cluster = self.operation.cluster
+        mine = cluster.token_id or cluster.user
+        tasks = self.client.tasks(
+            self.vm.node, source="all", vmid=self.vm.vmid, typefilter=kind, timeout_s=READ_S
+        )
+        return [str(task.upid) for task in tasks if owner_of(task.upid) == mine]
 
     # --- our rows ---
 
@@ -122,17 +139,25 @@ class VmJob(Job):
             )
             warning = f"VMID {old} was taken by a VM that Izvor did not make; this one is {new}."
             label = f"{new} {self.vm.name}"
+            # Whatever was done was done under the old number.
             Operation.objects.filter(pk=self.operation.pk).update(
-                warnings=[*self.operation.warnings, warning], subject_label=label
+                warnings=[*self.operation.warnings, warning], subject_label=label, acted_at=None
             )
         self.operation.warnings = [*self.operation.warnings, warning]
         self.operation.subject_label = label
+        self.operation.acted_at = None
         self.vm.vmid = new
         self.forget_observations()
 
 
+def owner_of(upid: Upid) -> str:
+    return f"{upid.user}!{upid.tokenid}" if upid.tokenid else upid.user
+
+
 def open_job(operation: Operation, client: Client) -> VmJob:
-    vm = VirtualMachine.objects.subject_of(operation).get()
+    vm = VirtualMachine.objects.subject_of(operation).first()
+    if vm is None:
+        raise StepFailed("vm_gone", "Izvor's record of the VM was removed meanwhile.")
     return VmJob(operation=operation, client=client, vm=vm)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 from collections.abc import Callable
 
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from operations.models import SUCCEEDED, Operation
@@ -12,7 +13,15 @@ from operations.plans import Plan, Step, register
 from vms.job import VmJob, open_job
 from vms.models import VirtualMachine
 from vms.steps.changes import Convert, Migrate, Reconfigure
-from vms.steps.creation import Clone, Configure, Discard, GrowDisk, Ready
+from vms.steps.creation import (
+    Clone,
+    Configure,
+    Discard,
+    Enlarge,
+    GrowDisk,
+    Ready,
+    StopToDiscard,
+)
 from vms.steps.power import (
     Destroy,
     Reboot,
@@ -42,7 +51,7 @@ def free_vm(operation: Operation, state: str) -> None:
         doing="",
         task=None,
         last_error="" if state == SUCCEEDED else operation.error,
-        settled_at=timezone.now() + SETTLED_AFTER,
+        settled_at=Now() + SETTLED_AFTER,
     )
 
 
@@ -83,11 +92,18 @@ PLANS: tuple[Plan[VmJob], ...] = (
         GrowDisk(),
         Start(),
         Ready(),
-        undo=(Discard(),),
+        undo=(StopToDiscard(), Discard()),
         on_end=end_creation,
     ),
-    plan("clone_vm", "Clone", Clone(), Ready(), undo=(Discard(),), on_end=end_creation),
-    plan("update_vm", "Update", Reconfigure(), GrowDisk(), Observe()),
+    plan(
+        "clone_vm",
+        "Clone",
+        Clone(),
+        Ready(),
+        undo=(StopToDiscard(), Discard()),
+        on_end=end_creation,
+    ),
+    plan("update_vm", "Update", Reconfigure(), Enlarge(), Observe()),
     plan("start_vm", "Start", StartAgain()),
     plan("stop_vm", "Stop", Stop()),
     plan("shutdown_vm", "Shut down", ShutDown()),

@@ -103,7 +103,8 @@ def fingerprint(sim: SimulatorThread, vm: VirtualMachine) -> dict[str, Any]:
 @pytest.fixture
 def impatient(settings: Any) -> None:
     """A dead worker's lease runs out soon, a lost answer is waited for shortly."""
-    settings.ENGINE = {**settings.ENGINE, "lease_s": 0.5, "heartbeat_s": 0.1, "grace_s": 0.3}
+    shortened = {"lease_s": 0.5, "heartbeat_s": 0.1, "call_s": 1.0, "grace_s": 0.3}
+    settings.ENGINE = {**settings.ENGINE, **shortened}
 
 
 def scenario(kind: str, sim: SimulatorThread, by: Actor) -> tuple[VirtualMachine, Operation]:

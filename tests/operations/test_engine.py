@@ -127,7 +127,7 @@ def test_a_node_that_is_down_is_waited_for(cluster, sim, operator):
     vm = a_vm(sim, operator, running=False, node="pve2")
     operation = actions.start_vm(vm=vm, by=operator)
     sim.cause(accidents.node_down, node="pve2")
-    waiting = run_until(lambda: Operation.objects.get(pk=operation.pk), lambda o: o.trouble_since)
+    waiting = run_until(lambda: Operation.objects.get(pk=operation.pk), lambda o: o.silent_since)
     assert "demo to answer" in waiting.waiting_for
     sim.cause(accidents.node_up, node="pve2")
     ended = run_until(lambda: Operation.objects.get(pk=operation.pk), lambda o: o.is_ended)

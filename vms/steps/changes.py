@@ -7,13 +7,14 @@ from typing import Any, ClassVar
 from django.utils import timezone
 
 from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
-from proxmox import Upid
+from proxmox import OutcomeUnknown, ProxmoxError, Upid
 from templates_app.models import Template
 from vms import observe
 from vms.job import READ_S, VmJob
 from vms.marks import with_mark
 from vms.models import PAUSED, RUNNING, Size, VirtualMachine
 from vms.steps.creation import Configure
+from vms.steps.locks import refuse_stuck_lock
 
 
 class Reconfigure(Configure):
@@ -74,6 +75,11 @@ class Migrate(Step[VmJob]):
             with_local_disks=True,
             timeout_s=job.call_s(),
         )
+
+    def on_refused(self, job: VmJob, error: ProxmoxError) -> Verdict | None:
+        if isinstance(error, OutcomeUnknown) and not job.operation.cancel_requested_at:
+            refuse_stuck_lock(job, frozenset({"migrate"}))
+        return None
 
     def record(self, job: VmJob) -> None:
         observe.save(job.vm, {"node": job.params["node"], "details_at": None})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
@@ -9,9 +10,13 @@ from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
 from proxmox import Conflict, NotFound, OutcomeUnknown, ProxmoxError, Upid
 from proxmox.results import GuestConfig
 from vms import observe
-from vms.job import READ_S, VmJob
+from vms.job import VmJob
 from vms.marks import read_mark, with_mark
 from vms.models import GIB
+from vms.steps.locks import refuse_stuck_lock
+
+# Whose it is can be told only when these are gone: until then it shows a placeholder.
+CLONING = frozenset({"clone", "create"})
 
 
 class Clone(Step[VmJob]):
@@ -25,14 +30,14 @@ class Clone(Step[VmJob]):
     cancel: ClassVar[Cancel] = Cancel.FINISH_THEN_UNDO
 
     def look(self, job: VmJob) -> Verdict:
-        config = self._find(job)
-        if config is None:
+        found = job.find()
+        if found is None:
             return Act(f"VM {job.vm.vmid} does not exist")
-        if config.lock in {"clone", "create"}:
-            # Whose it is can be told only at the end: until then it shows a placeholder.
+        node, config = found
+        if config.lock in CLONING:
             return Wait(f"VM {job.vm.vmid} to be unlocked ({config.lock})")
         if read_mark(config.description) == job.mark:
-            job.saw(config)
+            job.saw(node, config)
             return Done()
         job.take_another_vmid()
         return Act(f"VM {job.vm.vmid} does not exist")
@@ -56,7 +61,7 @@ class Clone(Step[VmJob]):
 
     def on_refused(self, job: VmJob, error: ProxmoxError) -> Verdict | None:
         if isinstance(error, OutcomeUnknown):
-            self._refuse_stuck_lock(job)
+            refuse_stuck_lock(job, CLONING)
             return Act(f"VM {job.vm.vmid} does not exist")
         if isinstance(error, Conflict) and (error.reason, error.what) == ("exists", "guest"):
             # Somebody's VM has the number. It is the winner's: look whose, never clean it up.
@@ -71,29 +76,6 @@ class Clone(Step[VmJob]):
 
     def record(self, job: VmJob) -> None:
         observe.save(job.vm, observe.config_values(job.vm, job.config()))
-
-    def _refuse_stuck_lock(self, job: VmJob) -> None:
-        """The clone's worker died: what it locked stays locked until root@pam unlocks it."""
-        config = self._find(job)
-        if config is None or config.lock is None:
-            return
-        job.notes["stuck"] = True
-        raise StepFailed(
-            "stuck_lock",
-            f"Proxmox's clone of VM {job.vm.vmid} died and left the lock {config.lock!r}, which no "
-            f"token can clear. As root on {job.params['template_node']}: qm unlock {job.vm.vmid}; "
-            f"then delete the VM here.",
-        )
-
-    def _find(self, job: VmJob) -> GuestConfig | None:
-        """The configuration under our number; a clone to another node appears on its source's."""
-        for node in dict.fromkeys([job.vm.node, job.params["template_node"]]):
-            try:
-                return job.client.guest_config(node, job.vm.vmid, timeout_s=READ_S)
-            except NotFound as error:
-                if error.what != "guest":
-                    raise
-        return None
 
 
 class Configure(Step[VmJob]):
@@ -123,9 +105,10 @@ class Configure(Step[VmJob]):
         password = job.secrets.get("password")
         if password:
             changes["cipassword"] = password
-            # It cannot be read back; a lost answer sets the same password once more.
-            job.notes["password_set"] = True
         job.client.update_config(job.vm.node, job.vm.vmid, changes=changes, timeout_s=job.call_s())
+        if password:
+            # It cannot be read back: after a lost answer the same password is set once more.
+            job.notes["password_set"] = True
         return None
 
     def record(self, job: VmJob) -> None:
@@ -187,15 +170,20 @@ class GrowDisk(Step[VmJob]):
         )
 
 
+class Enlarge(GrowDisk):
+    """`update_vm`'s: a disk never shrinks, so there is no way back half-way."""
+
+    cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
+
+
 class Ready(Step[VmJob]):
     """What came out, as Proxmox shows it, is written down."""
 
     name: ClassVar[str] = "ready"
 
     def look(self, job: VmJob) -> Verdict:
-        status = job.status()
-        if status.lock:
-            return Wait(f"VM {job.vm.vmid} to be unlocked ({status.lock})")
+        # A lock is somebody's work on a finished VM, such as a backup: no reason to wait.
+        job.status()
         return Done()
 
     def act(self, job: VmJob) -> Upid | None:
@@ -207,44 +195,55 @@ class Ready(Step[VmJob]):
         observe.save(job.vm, values | {"details_at": None})
 
 
-class Discard(Step[VmJob]):
-    """What a failed creation made is gone; nothing that is not provably ours is touched."""
+class Undo(Step[VmJob]):
+    """What a failed creation made goes; nothing that is not provably ours is touched."""
 
-    name: ClassVar[str] = "discard"
     patience_s: ClassVar[float] = 1800
     cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
 
     def look(self, job: VmJob) -> Verdict:
-        config = self._ours(job)
-        if config is None:
+        found = job.find()
+        if found is None:
+            return Done()
+        node, config = found
+        if config.lock not in CLONING and not job.is_it(config):
             return Done()
         if config.lock and job.notes.get("stuck"):
             raise StepFailed("stuck_lock", f"VM {job.vm.vmid} is locked ({config.lock}).")
         if config.lock:
             return Wait(f"VM {job.vm.vmid} to be unlocked ({config.lock})")
+        job.saw(node, config)
+        return self.look_at_ours(job)
+
+    @abstractmethod
+    def look_at_ours(self, job: VmJob) -> Verdict:
+        """It is there, unlocked, and ours."""
+
+
+class StopToDiscard(Undo):
+    """A creation may fail, or be canceled, when its VM runs already."""
+
+    name: ClassVar[str] = "stop_to_discard"
+    settle_s: ClassVar[float] = 180
+
+    def look_at_ours(self, job: VmJob) -> Verdict:
+        return Done() if job.status().is_stopped else Act(f"VM {job.vm.vmid} still runs")
+
+    def act(self, job: VmJob) -> Upid | None:
+        return job.client.stop(job.vm.node, job.vm.vmid, timeout_s=job.call_s())
+
+
+class Discard(Undo):
+    name: ClassVar[str] = "discard"
+
+    def look_at_ours(self, job: VmJob) -> Verdict:
         return Act(f"VM {job.vm.vmid} is still there")
 
     def act(self, job: VmJob) -> Upid | None:
-        if not job.client.guest_status(job.vm.node, job.vm.vmid, timeout_s=READ_S).is_stopped:
-            return job.client.stop(job.vm.node, job.vm.vmid, timeout_s=job.call_s())
         return job.client.delete_guest(job.vm.node, job.vm.vmid, purge=True, timeout_s=job.call_s())
 
     def record(self, job: VmJob) -> None:
         job.notes["undone"] = True
-
-    def _ours(self, job: VmJob) -> GuestConfig | None:
-        for node in dict.fromkeys([job.vm.node, job.params["template_node"]]):
-            try:
-                config = job.client.guest_config(node, job.vm.vmid, timeout_s=READ_S)
-            except NotFound as error:
-                if error.what != "guest":
-                    raise
-                continue
-            if config.lock in {"clone", "create"} or job.is_it(config):
-                job.vm.node = node
-                return config
-            return None
-        return None
 
 
 def matches(key: str, config: GuestConfig, value: Any) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
-from proxmox import Conflict, NotFound, ProxmoxError, Upid
+from proxmox import Conflict, ProxmoxError, Upid
 from vms import observe
 from vms.job import VmJob
 from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED
@@ -20,12 +20,7 @@ class PowerStep(Step[VmJob]):
     settle_s: ClassVar[float] = 180
 
     def look(self, job: VmJob) -> Verdict:
-        try:
-            power = observe.power_of(job.status())
-        except NotFound as error:
-            if error.what != "guest":
-                raise
-            raise StepFailed("vm_gone", f"VM {job.vm.vmid} is no longer on the cluster.") from None
+        power = observe.power_of(job.status())
         if power in self.wanted:
             return Done()
         return Act(f"VM {job.vm.vmid} is {power}")
@@ -110,10 +105,7 @@ class Reboot(PowerStep):
         )
 
     def find_task(self, job: VmJob) -> list[str]:
-        tasks = job.client.tasks(
-            job.vm.node, source="all", vmid=job.vm.vmid, typefilter="qmreboot", timeout_s=10
-        )
-        return [str(task.upid) for task in tasks]
+        return job.own_tasks("qmreboot")
 
 
 class Reset(PowerStep):
@@ -136,10 +128,7 @@ class Reset(PowerStep):
         return job.client.reset(job.vm.node, job.vm.vmid, timeout_s=job.call_s())
 
     def find_task(self, job: VmJob) -> list[str]:
-        tasks = job.client.tasks(
-            job.vm.node, source="all", vmid=job.vm.vmid, typefilter="qmreset", timeout_s=10
-        )
-        return [str(task.upid) for task in tasks]
+        return job.own_tasks("qmreset")
 
 
 class Suspend(PowerStep):

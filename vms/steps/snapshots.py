@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import ClassVar
 
 from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
-from proxmox import Upid
+from proxmox import OutcomeUnknown, ProxmoxError, Upid
 from proxmox.results import Snapshot
 from vms import observe
 from vms.job import READ_S, VmJob
 from vms.marks import read_mark, with_mark, without_mark
+from vms.steps.locks import refuse_stuck_lock
 
 
 def find(job: VmJob, name: str) -> Snapshot | None:
@@ -26,6 +27,11 @@ class SnapshotStep(Step[VmJob]):
     settle_s: ClassVar[float] = 10
     cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
 
+    def on_refused(self, job: VmJob, error: ProxmoxError) -> Verdict | None:
+        if isinstance(error, OutcomeUnknown):
+            refuse_stuck_lock(job, frozenset({"snapshot", "snapshot-delete", "rollback"}))
+        return None
+
     def busy(self, job: VmJob) -> Wait | None:
         lock = job.config().lock
         if lock and lock != "suspended":
@@ -39,6 +45,8 @@ class TakeSnapshot(SnapshotStep):
     def look(self, job: VmJob) -> Verdict:
         name = job.params["snapshot"]
         there = find(job, name)
+        if there and job.operation.attempts == 0:
+            raise StepFailed("snapshot_exists", f"VM {job.vm.vmid} has a snapshot {name} already.")
         return self.busy(job) or (Done() if there else Act(f"there is no snapshot {name}"))
 
     def act(self, job: VmJob) -> Upid | None:
@@ -89,10 +97,7 @@ class Rollback(SnapshotStep):
         )
 
     def find_task(self, job: VmJob) -> list[str]:
-        tasks = job.client.tasks(
-            job.vm.node, source="all", vmid=job.vm.vmid, typefilter="qmrollback", timeout_s=10
-        )
-        return [str(task.upid) for task in tasks]
+        return job.own_tasks("qmrollback")
 
 
 class MarkAgain(Step[VmJob]):

@@ -1,0 +1,28 @@
+"""The steps an operation has taken, as the API shows them."""
+
+from __future__ import annotations
+
+import datetime
+from typing import Any
+
+from operations.models import Operation
+
+
+def with_step(
+    operation: Operation,
+    name: str,
+    now: datetime.datetime,
+    *,
+    upid: str = "",
+    has_ended: bool = False,
+) -> list[Any]:
+    """The operation's `steps` with this one brought up to date."""
+    steps = [dict(entry) for entry in operation.steps]
+    if not steps or steps[-1]["name"] != name:
+        started = operation.step_started_at or now
+        steps.append({"name": name, "started_at": started.isoformat(), "upids": []})
+    if upid and upid not in steps[-1]["upids"]:
+        steps[-1]["upids"] = [*steps[-1]["upids"], upid]
+    if has_ended:
+        steps[-1]["ended_at"] = now.isoformat()
+    return steps
