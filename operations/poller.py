@@ -19,7 +19,7 @@ from clusters.connect import connect
 from clusters.models import Cluster
 from operations import queue
 from operations.models import RUNNING, Operation
-from proxmox import Client, NotFound, ProxmoxError, Upid
+from proxmox import Client, ProxmoxError, Unreachable, Upid
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +75,11 @@ def poll_node(client: Client, node: str, operations: list[Operation]) -> None:
             continue
         try:
             status = client.task_status(Upid.parse(operation.upid), timeout_s=CALL_S)
-        except NotFound:
+        except Unreachable:
+            raise
+        except ProxmoxError as error:
+            # Unknown yet, or unreadable: the operation asks for itself now and then.
+            log.info("task_unread", upid=operation.upid, error=str(error))
             continue
         if not status.is_running:
             note_end(operation, status.exit_status or "unexpected status")
