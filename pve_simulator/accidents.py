@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from . import power, vmconfig
+from . import drives, power, vmconfig
 from .simulator import Simulator
 
 
@@ -106,6 +106,20 @@ def expire_tickets(sim: Simulator) -> None:
     sim.access.tickets_valid_from = int(sim.clock.now()) + 1
 
 
+def expire_token(sim: Simulator, token: str) -> None:
+    """An API token (`user@realm!name`) has expired."""
+    userid, _, name = token.partition("!")
+    user = sim.access.users.get(userid)
+    if user is None or name not in user.tokens:
+        raise ValueError(f"no such token '{token}'")
+    user.tokens[name].expire = int(sim.clock.now()) - 1
+
+
+def broken_tls(sim: Simulator, count: int = 1) -> None:
+    """The TLS handshake of the next connections fails."""
+    sim.faults.refused_handshakes = count
+
+
 def foreign_certificate(sim: Simulator, is_foreign: bool = True) -> None:
     """New connections get a certificate of another CA."""
     sim.faults.has_foreign_certificate = is_foreign
@@ -141,12 +155,18 @@ def set_option(sim: Simulator, vmid: int, key: str, value: Any) -> None:
 
 
 def ha_move(sim: Simulator, vmid: int, node: str) -> None:
-    """The HA manager has moved a guest to another node and started it there."""
+    """The HA manager has moved a guest to another node and, where its disks are there too,
+    started it again."""
     sim.world.node(node)
     guest = sim.world.guests[vmid]
     guest.node = node
-    if guest.is_running:
+    if not guest.is_running:
+        return
+    disks = [drive for drive in drives.drives_of(guest.config) if drive.is_volume]
+    if all(sim.world.find_volume(drive.file, node) for drive in disks):
         power.mark_running(sim, guest)
+    else:
+        power.mark_stopped(guest)
 
 
 ACCIDENTS: dict[str, Callable[..., Any]] = {
@@ -166,6 +186,8 @@ ACCIDENTS: dict[str, Callable[..., Any]] = {
         warn_next_task,
         fail_next_task,
         expire_tickets,
+        expire_token,
+        broken_tls,
         foreign_certificate,
         crash_guest,
         agent_dead,

@@ -58,6 +58,7 @@ class Faults:
     def __init__(self) -> None:
         self.rules: list[Fault] = []
         self.has_foreign_certificate = False
+        self.refused_handshakes = 0
 
     def add(self, kind: str, **settings: Any) -> Fault:
         """Add a rule; raises ValueError for an unknown kind or a broken pattern."""
@@ -73,6 +74,14 @@ class Faults:
 
     def clear(self) -> None:
         self.rules.clear()
+        self.refused_handshakes = 0
+
+    def take_refused_handshake(self) -> bool:
+        """Whether this new connection's TLS handshake is to fail."""
+        if self.refused_handshakes <= 0:
+            return False
+        self.refused_handshakes -= 1
+        return True
 
     def _take(self, request: web.Request) -> Fault | None:
         path = request.path.removeprefix("/api2/json")

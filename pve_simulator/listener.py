@@ -16,13 +16,16 @@ from collections.abc import Callable
 HANDSHAKE_S = 10.0
 TLS_HANDSHAKE = 0x16
 BACKLOG = 256
+HANDSHAKE_REFUSED = bytes([0x15, 3, 3, 0, 2, 2, 40])
+"""A TLS alert: fatal, handshake failure."""
 _RESET = struct.pack("ii", 1, 0)
 
 Factory = Callable[[], asyncio.Protocol]
 
 
 class Listener:
-    """One open port. `context` is asked for each connection, `is_down` too."""
+    """One open port. `context`, `is_down` and `is_refusing` (the handshake fails) are asked for
+    each connection."""
 
     def __init__(
         self,
@@ -30,10 +33,12 @@ class Listener:
         factory: Factory,
         context: Callable[[], ssl.SSLContext],
         is_down: Callable[[], bool],
+        is_refusing: Callable[[], bool],
     ) -> None:
         self._factory = factory
         self._context = context
         self._is_down = is_down
+        self._is_refusing = is_refusing
         self._socket: socket.socket | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -85,7 +90,9 @@ class Listener:
             return
         try:
             first = await asyncio.wait_for(_peek(accepted), HANDSHAKE_S)
-            if first == TLS_HANDSHAKE:
+            if first == TLS_HANDSHAKE and self._is_refusing():
+                await asyncio.wait_for(_refuse(accepted), HANDSHAKE_S)
+            elif first == TLS_HANDSHAKE:
                 await asyncio.get_running_loop().connect_accepted_socket(
                     self._factory,
                     accepted,
@@ -94,7 +101,7 @@ class Listener:
                     ssl_shutdown_timeout=1.0,
                 )
                 return
-            if first is not None:
+            elif first is not None:
                 await asyncio.wait_for(self._redirect(accepted), HANDSHAKE_S)
             accepted.close()
         except (OSError, TimeoutError, asyncio.CancelledError):
@@ -114,6 +121,13 @@ class Listener:
             f"Connection: close\r\nContent-Length: {len(body)}\r\n\r\n{body}"
         )
         await loop.sock_sendall(accepted, answer.encode("latin-1"))
+
+
+async def _refuse(accepted: socket.socket) -> None:
+    """Take the client's greeting, or closing would be a reset, and decline."""
+    loop = asyncio.get_running_loop()
+    await loop.sock_recv(accepted, 65536)
+    await loop.sock_sendall(accepted, HANDSHAKE_REFUSED)
 
 
 async def _peek(accepted: socket.socket) -> int | None:

@@ -62,6 +62,7 @@ class Server:
                 factory=self._runner.server,  # type: ignore[arg-type]
                 context=self._context,
                 is_down=partial(self._is_down, name),
+                is_refusing=self.sim.faults.take_refused_handshake,
             )
             listener.open(options.host, options.port + index if options.port else 0)
             self._listeners.append(listener)

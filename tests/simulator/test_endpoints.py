@@ -29,14 +29,6 @@ def test_noise_on_the_port_does_no_harm(sim: SimulatorThread, api: Api, noise: b
     assert api.get("/version").status == 200
 
 
-def test_a_strangers_certificate_is_noticed(sim: SimulatorThread, api: Api):
-    sim.cause(accidents.foreign_certificate)
-    with pytest.raises(ssl.SSLCertVerificationError):
-        api.get("/version")
-    sim.cause(accidents.foreign_certificate, is_foreign=False)
-    assert api.get("/version").status == 200
-
-
 def ask(sim: SimulatorThread, node: str, path: str) -> int:
     tls = ssl.create_default_context(cafile=str(sim.ca_file))
     port = int(sim.url_of(node).rsplit(":", 1)[1])

@@ -3,6 +3,8 @@ from __future__ import annotations
 import http.client
 import json
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -15,62 +17,68 @@ CONFIG = "/nodes/pve/qemu/100/config"
 LOST = (http.client.RemoteDisconnected, ConnectionResetError, http.client.IncompleteRead)
 
 
-def test_an_answer_lost_after_the_effect(sim: SimulatorThread, api: Api):
-    sim.add_fault("drop_after_effect", method="PUT", path=r"/100/config$")
+AddFault = Callable[..., Any]
+
+
+@pytest.fixture(params=["harness", "http"])
+def add_fault(request: pytest.FixtureRequest, sim: SimulatorThread, api: Api) -> AddFault:
+    """Add a rule, by the harness and over the fault API as its documentation says."""
+
+    def by_http(kind: str, **settings: Any) -> None:
+        status, body = sim_call(api, "POST", "/sim/faults", {"kind": kind, **settings})
+        assert status == 200, body
+
+    return by_http if request.param == "http" else sim.add_fault
+
+
+def sim_call(api: Api, method: str, path: str, body: object = None) -> tuple[int, Any]:
+    raw = b"" if body is None else json.dumps(body).encode()
+    answer = api.send(method, path, raw, {"Content-Type": "application/json"})
+    return answer.status, answer.body
+
+
+def test_an_answer_lost_after_the_effect(add_fault: AddFault, api: Api):
+    add_fault("drop_after_effect", method="PUT", path=r"/100/config$")
     with pytest.raises(LOST):
         api.put(CONFIG, memory=4096)
     assert api.get(CONFIG).data["memory"] == "4096"
 
 
-def test_an_answer_lost_before_the_effect(sim: SimulatorThread, api: Api):
-    sim.add_fault("drop_before_effect", method="PUT", path=r"/100/config$")
+def test_an_answer_lost_before_the_effect(add_fault: AddFault, api: Api):
+    add_fault("drop_before_effect", method="PUT", path=r"/100/config$")
     with pytest.raises(LOST):
         api.put(CONFIG, memory=4096)
     assert api.get(CONFIG).data["memory"] == "1024"
 
 
-def test_an_answer_cut_in_the_middle(sim: SimulatorThread, api: Api):
-    sim.add_fault("cut", path=r"/cluster/resources$")
+def test_an_answer_cut_in_the_middle(add_fault: AddFault, api: Api):
+    add_fault("cut", path=r"/cluster/resources$")
     with pytest.raises(LOST):
         api.get("/cluster/resources")
     assert api.get("/cluster/resources").status == 200
 
 
 @pytest.mark.parametrize("status", [500, 595, 596, 599])
-def test_a_status_of_choice_so_often_as_asked(sim: SimulatorThread, api: Api, status: int):
-    sim.add_fault("status", path="/version", status=status, text="no way", count=2)
+def test_a_status_of_choice_so_often_as_asked(add_fault: AddFault, api: Api, status: int):
+    add_fault("status", path="/version", status=status, text="no way", count=2)
     answers = [api.get("/version") for _ in range(3)]
     assert [answer.status for answer in answers] == [status, status, 200]
     assert answers[0].reason == "no way"
 
 
-def test_a_refusal_with_errors_reads_like_one_of_proxmox(sim: SimulatorThread, api: Api):
+def test_a_refusal_with_errors_reads_like_one_of_proxmox(add_fault: AddFault, api: Api):
     errors = {"upid": "no such task"}
     text = "Parameter verification failed."
-    sim.add_fault("status", path="/tasks/", status=400, text=text, errors=errors)
+    add_fault("status", path="/tasks/", status=400, text=text, errors=errors)
     answer = api.get("/nodes/pve/tasks/UPID:x/status")
     assert (answer.status, answer.reason, answer.errors) == (400, text, errors)
 
 
-def test_a_delay_in_simulated_seconds(sim: SimulatorThread, api: Api):
-    sim.add_fault("delay", path="/version", seconds=6)
+def test_a_delay_in_simulated_seconds(add_fault: AddFault, api: Api):
+    add_fault("delay", path="/version", seconds=6)
     began = time.monotonic()
     assert api.get("/version").status == 200
     assert (time.monotonic() - began) * SPEED >= 6
-
-
-def test_a_task_that_succeeds_with_a_warning(sim: SimulatorThread, api: Api):
-    sim.cause(accidents.warn_next_task, kind="qmclone", text="odd disk")
-    upid = api.post("/nodes/pve/qemu/9000/clone", newid=200).data
-    assert api.task(upid)["exitstatus"] == "WARNINGS: 1"
-    assert api.log(upid)[-2:] == ["WARN: odd disk", "TASK WARNINGS: 1"]
-
-
-def test_a_task_that_fails_as_told(sim: SimulatorThread, api: Api):
-    sim.cause(accidents.fail_next_task, kind="qmstart", text="kaboom")
-    path = "/nodes/pve3/qemu/102/status/start"
-    assert api.done(api.post(path)) == "kaboom"
-    assert api.done(api.post(path)) == "OK"
 
 
 def test_the_next_worker_of_a_kind_is_killed(sim: SimulatorThread, api: Api):
@@ -82,42 +90,12 @@ def test_the_next_worker_of_a_kind_is_killed(sim: SimulatorThread, api: Api):
     assert guest.lock == "clone"
 
 
-def test_without_quorum_writes_are_refused(sim: SimulatorThread, api: Api):
-    sim.cause(accidents.quorum, has_quorum=False)
-    answer = api.put(CONFIG, memory=2048)
-    assert (answer.status, answer.reason) == (500, "cluster not ready - no quorum?")
-    assert api.get(CONFIG).status == 200
-    sim.cause(accidents.quorum, has_quorum=True)
-    assert api.put(CONFIG, memory=2048).status == 200
-
-
-def test_an_offline_storage_is_inactive_and_starts_fail(sim: SimulatorThread, api: Api):
-    sim.cause(accidents.storage_offline, storage="local-lvm")
-    rows = {row["storage"]: row["active"] for row in api.get("/nodes/pve/storage").data}
-    assert rows["local-lvm"] == 0
-    sim.cause(accidents.crash_guest, vmid=100)
-    status = api.done(api.post("/nodes/pve/qemu/100/status/start"))
-    assert status == "storage 'local-lvm' is not online"
-
-
-def test_ha_moves_a_guest_behind_ones_back(sim: SimulatorThread, api: Api):
-    sim.cause(accidents.ha_move, vmid=101, node="pve3")
-    assert api.get("/nodes/pve2/qemu/101/status/current").status == 500
-    assert api.get("/nodes/pve3/qemu/101/status/current").data["status"] == "running"
-
-
-def sim_call(api: Api, method: str, path: str, body: object = None) -> tuple[int, object]:
-    raw = b"" if body is None else json.dumps(body).encode()
-    answer = api.send(method, path, raw, {"Content-Type": "application/json"})
-    return answer.status, answer.body
-
-
 def test_the_fault_api_adds_lists_and_clears_rules(api: Api):
     rule = {"kind": "status", "path": "/version", "status": 599, "text": "x"}
     assert sim_call(api, "POST", "/sim/faults", rule)[0] == 200
     assert api.get("/version").status == 599
     status, body = sim_call(api, "GET", "/sim/faults")
-    assert (status, body["faults"][0]["hits"]) == (200, 1)  # type: ignore[index]
+    assert (status, body["faults"][0]["hits"]) == (200, 1)
     assert sim_call(api, "DELETE", "/sim/faults") == (200, {"faults": []})
 
 
