@@ -15,6 +15,7 @@ from aiohttp import web
 
 from .accidents import ACCIDENTS
 from .errors import PveError
+from .faults import check_types
 from .simulator import Simulator
 
 
@@ -54,6 +55,7 @@ def _faults(sim: Simulator, method: str, body: dict[str, Any]) -> Any:
 def _accident(sim: Simulator, name: str, body: dict[str, Any]) -> Any:
     if name not in ACCIDENTS:
         raise ValueError(f"unknown accident '{name}', known are {', '.join(ACCIDENTS)}")
+    check_types(ACCIDENTS[name], body)
     result = ACCIDENTS[name](sim, **body)
     sim.touch()
     return {"result": result}

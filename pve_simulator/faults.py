@@ -6,9 +6,11 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from aiohttp import web
+
+from .text import reason_phrase
 
 if TYPE_CHECKING:
     from .simulator import Simulator
@@ -22,6 +24,7 @@ KINDS = (
 )
 
 PROXY_FAILURES = 595
+LONGEST_DELAY_S = 86_400
 
 Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -54,6 +57,24 @@ class Fault:
         return re.search(self.path, path) is not None
 
 
+def check_types(target: Callable[..., Any], given: dict[str, Any]) -> None:
+    """Arguments from outside against the annotations of what takes them; ValueError if one is
+    unknown or of another type (an integer will do for a number)."""
+    hints = get_type_hints(target)
+    for name, value in given.items():
+        if name not in hints:
+            raise ValueError(f"unknown argument '{name}'")
+        hint = hints[name]
+        kinds = [get_origin(kind) or kind for kind in (get_args(hint) or (hint,))]
+        if get_origin(hint) is dict:
+            kinds = [dict]
+        if float in kinds:
+            kinds.append(int)
+        is_number_for_bool = isinstance(value, bool) and bool not in kinds
+        if Any not in kinds and (is_number_for_bool or not isinstance(value, tuple(kinds))):
+            raise ValueError(f"'{name}' has a value of the wrong type")
+
+
 class Faults:
     def __init__(self) -> None:
         self.rules: list[Fault] = []
@@ -61,10 +82,15 @@ class Faults:
         self.refused_handshakes = 0
 
     def add(self, kind: str, **settings: Any) -> Fault:
-        """Add a rule; raises ValueError for an unknown kind or a broken pattern."""
+        """Add a rule; raises ValueError for an unknown kind, a broken pattern or a bad value."""
         if kind not in KINDS:
             raise ValueError(f"unknown fault kind '{kind}', known are {', '.join(KINDS)}")
+        check_types(Fault, settings)
         rule = Fault(kind, **settings)
+        if not 200 <= rule.status <= 599:
+            raise ValueError(f"status {rule.status} is not between 200 and 599")
+        if not 0 <= rule.seconds <= LONGEST_DELAY_S:
+            raise ValueError(f"seconds must be between 0 and {LONGEST_DELAY_S}")
         try:
             re.compile(rule.path)
         except re.error as error:
@@ -114,11 +140,11 @@ class Faults:
 
 def _refusal(rule: Fault) -> web.Response:
     if rule.status >= PROXY_FAILURES:
-        return web.Response(status=rule.status, reason=rule.text)
+        return web.Response(status=rule.status, reason=reason_phrase(rule.text))
     body: dict[str, Any] = {"data": None, "message": f"{rule.text}\n"}
     if rule.errors is not None:
         body["errors"] = rule.errors
-    return web.json_response(body, status=rule.status, reason=rule.text)
+    return web.json_response(body, status=rule.status, reason=reason_phrase(rule.text))
 
 
 def _hang_up(request: web.Request) -> web.StreamResponse:

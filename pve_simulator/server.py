@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
+import logging
 import ssl
 import traceback
 from functools import partial
@@ -14,6 +14,7 @@ from urllib.parse import unquote, unquote_plus
 from weakref import WeakSet
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import BadHttpMessage
 
 from . import fault_api, permissions, routing, schema
 from .access import Identity
@@ -22,6 +23,7 @@ from .images import UPLOAD, Receiver
 from .listener import Listener
 from .routing import Call, WithTotal
 from .simulator import LoggedCall, Simulator
+from .text import reason_phrase
 
 MAX_BODY_BYTES = 512 * 1024
 MAX_UPLOAD_BYTES = 4 * 1024**3
@@ -48,7 +50,9 @@ class Server:
         self._transports: WeakSet[asyncio.Transport] = WeakSet()
         app = web.Application(client_max_size=MAX_UPLOAD_BYTES)
         app.router.add_route("*", "/{tail:.*}", self._serve)
-        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=SHUTDOWN_S)
+        self._runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=SHUTDOWN_S, logger=_quiet_logger()
+        )
 
     async def start(self) -> None:
         """Open one port, or one a node with `has_endpoint_per_node` (the first is `port`)."""
@@ -128,7 +132,7 @@ class Server:
             return web.Response(status=501, reason=reason)
         if format_name not in FORMATS:
             text = f"no formatter for uri /{'/'.join(segments)}, {format_name}"
-            return web.Response(status=501, reason=text, text=text)
+            return web.Response(status=501, reason=reason_phrase(text), text=text)
         if request.method == "DELETE" and request.content_length != 0 and request.body_exists:
             text = "Unexpected content for method 'DELETE'"
             return web.Response(status=501, reason=text, text=text)
@@ -206,7 +210,7 @@ class Server:
     async def _failure(self, error: PveError, format_name: str) -> web.Response:
         if error.status == 401:
             await self.sim.clock.sleep(REFUSAL_DELAY_S)
-        reason = re.sub(r"[\x00-\x1f\x7f]", " ", error.text).strip()
+        reason = reason_phrase(error.text)
         if isinstance(error, _PlainText):
             return web.Response(status=error.status, reason=reason, text=f"{error.text}\n")
         if not error.has_body:
@@ -224,6 +228,18 @@ class Server:
             body.update(success=0, status=error.status, message=error.text + "\n")
             return _json(body)
         return _json(body, status=error.status, reason=reason)
+
+
+def _quiet_logger() -> logging.Logger:
+    """Tells of failures in here; what is no HTTP gets its 400, and is nothing to tell of."""
+    logger = logging.getLogger("pve_simulator.http")
+    if not logger.filters:
+        logger.addFilter(lambda record: not _is_no_http(record))
+    return logger
+
+
+def _is_no_http(record: logging.LogRecord) -> bool:
+    return record.exc_info is not None and isinstance(record.exc_info[1], BadHttpMessage)
 
 
 def _json(body: Any, *, status: int = 200, reason: str = "OK") -> web.Response:

@@ -112,7 +112,18 @@ def test_the_fault_api_causes_accidents(sim: SimulatorThread, api: Api):
         ("/sim/faults", {"kind": "status", "path": "("}),
         ("/sim/faults", {"nosuch": 1}),
         ("/sim/faults", [1]),
+        ("/sim/faults", {"kind": "status", "status": "500"}),
+        ("/sim/faults", {"kind": "status", "status": 99999}),
+        ("/sim/faults", {"kind": "status", "errors": {"x": 1}, "count": "2"}),
+        ("/sim/faults", {"kind": "delay", "seconds": "long"}),
+        ("/sim/faults", {"kind": "delay", "seconds": -1}),
         ("/sim/accidents/nosuch", {}),
+        ("/sim/accidents/kill_next_task", {"kind": "qmstart", "after_s": "soon"}),
+        ("/sim/accidents/storage_slow", {"storage": "ceph", "allocate_s": "slow"}),
+        ("/sim/accidents/quorum", {"has_quorum": "no"}),
+        ("/sim/accidents/crash_guest", {"vmid": True}),
+        ("/sim/accidents/ha_move", {"vmid": 100}),
+        ("/sim/accidents/storage_full", {"sim": 1}),
         ("/sim/accidents/node_down", {"node": "nosuch"}),
         ("/sim/accidents/crash_guest", {"vmid": 1}),
     ],
@@ -137,3 +148,8 @@ def test_slow_allocations_on_a_shared_storage_time_each_other_out(sim: Simulator
     timeout = "error during cfs-locked 'storage-ceph' operation: got lock request timeout"
     assert f"clone failed: {timeout}" in ends
     assert "OK" in ends
+
+
+def test_a_refusals_text_may_hold_anything(add_fault: AddFault, api: Api):
+    add_fault("status", path="/version", text="two\nlines\0")
+    assert api.get("/version").reason == "two lines"

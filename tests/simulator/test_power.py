@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pve_simulator import accidents
 from pve_simulator.testing import SimulatorThread
-from pve_simulator.world import HaResource
+from pve_simulator.world import MIB, HaResource
 from tests.simulator.client import Api
 
 VM = "/nodes/pve/qemu/100"
@@ -136,3 +136,25 @@ def test_ha_resources_are_made_and_removed_by_the_api(api: Api):
     assert api.delete(STOPPED).reason.startswith("unable to remove VM 102 - used in HA resources")
     assert api.delete("/cluster/ha/resources/vm:102").status == 200
     assert api.get("/cluster/ha/resources").data == []
+
+
+def test_a_guest_larger_than_its_node_does_not_start(sim: SimulatorThread, api: Api):
+    node_mib = sim.world.nodes["pve3"].memory // MIB
+    api.put(f"{STOPPED}/config", memory=node_mib + 1)
+    upid = api.post(f"{STOPPED}/status/start").data
+    assert api.task(upid)["exitstatus"] == "start failed: QEMU exited with code 1"
+    assert "kvm: cannot set up guest memory 'pc.ram': Cannot allocate memory" in api.log(upid)
+    assert state(api, STOPPED) == ("stopped", "stopped")
+    api.put(f"{STOPPED}/config", memory=node_mib)
+    assert api.done(api.post(f"{STOPPED}/status/start")) == "OK"
+
+
+def test_guests_may_be_promised_more_than_the_node_has(sim: SimulatorThread, api: Api):
+    node_mib = sim.world.nodes["pve3"].memory // MIB
+    for vmid in (300, 301):
+        made = api.post("/nodes/pve3/qemu", vmid=vmid, memory=node_mib * 3 // 4)
+        assert api.done(made) == "OK"
+        assert api.done(api.post(f"/nodes/pve3/qemu/{vmid}/status/start")) == "OK"
+    memory = api.get("/nodes/pve3/status").data["memory"]
+    assert memory["used"] + memory["free"] == memory["total"]
+    assert 0 < memory["used"] < memory["total"]

@@ -9,6 +9,7 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,8 @@ def run(*arguments: str) -> tuple[int, str]:
         ("--nodes", "under_score"),
         ("--token", "nonsense"),
         ("--pve-version", "3"),
+        ("--clock", "yesterday"),
+        ("--clock", "1969-12-31"),
         ("--nosuch",),
     ],
 )
@@ -186,6 +189,12 @@ def test_proxmoxer_makes_a_vm_with_a_password_login():
         wait_for_end(api, qemu(vmid).status.stop.post())
         wait_for_end(api, qemu(vmid).delete(purge=1))
         assert vmid not in {str(row["vmid"]) for row in qemu.get()}
+
+
+def test_its_clock_starts_when_it_is_told(tmp_path: Path):
+    with program("--state", str(tmp_path), "--clock", "2031-05-06T07:08:09Z") as (_, url):
+        now = connect(url, tmp_path / "ca.pem").nodes("pve").time.get()["time"]
+        assert 0 <= now - datetime(2031, 5, 6, 7, 8, 9, tzinfo=UTC).timestamp() < 60
 
 
 def test_two_programs_do_not_disturb_each_other():
