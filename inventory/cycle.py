@@ -10,6 +10,7 @@ import datetime
 
 import structlog
 from django.conf import settings
+from django.db import connection as db_connection
 from django.db.models import Q
 from django.db.models.functions import Now
 from django.utils import timezone
@@ -56,7 +57,7 @@ def look_at(cluster: Cluster, *, with_details: bool = True) -> None:
     try:
         client = connect(cluster, call_s=settings.ENGINE["call_s"])
         confirm_identity(cluster, client)
-        began = timezone.now()
+        began = database_now()
         resources = client.resources(timeout_s=CALL_S)
         refuse_blindness(cluster, client, resources)
         cluster.is_quorate = is_quorate(client, resources)
@@ -80,6 +81,15 @@ def look_at(cluster: Cluster, *, with_details: bool = True) -> None:
 
 class Blind(Exception):
     """The credentials work, and see nothing."""
+
+
+def database_now() -> datetime.datetime:
+    """What operations' ends are stamped with, too: the one clock that all workers share."""
+    with db_connection.cursor() as cursor:
+        cursor.execute("SELECT clock_timestamp()")
+        (now,) = cursor.fetchone()
+    assert isinstance(now, datetime.datetime)
+    return now
 
 
 def is_quorate(client: Client, resources: Resources) -> bool:

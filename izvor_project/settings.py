@@ -216,7 +216,7 @@ PROXMOX = {
 ENGINE = {
     "lease_s": 20.0,
     "heartbeat_s": 5.0,
-    "call_s": 30.0,  # total deadline of one Proxmox call
+    "call_s": 20.0,  # total deadline of one Proxmox call
     "grace_s": 10.0,  # after a lost answer: how long Proxmox may still be acting on it
     "turn_s": 10.0,  # a turn starts no new step after this
     "sweep_s": 2.0,

@@ -88,6 +88,10 @@ class Turn:
             if self.operation.cancel_requested_at:
                 return ending.end(self.lease, CANCELED)
             self.begin()
+        if not self.operation.cluster.is_enabled:
+            return self.come_back(
+                30, waiting_for=f"{self.operation.cluster} to be switched on again"
+            )
         try:
             self.job: Job = self.plan.open(
                 self.operation,

@@ -149,7 +149,7 @@ def delete_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
     preflight.check_deletable(vm)
     with transaction.atomic():
         vm = VirtualMachine.objects.select_for_update().get(pk=vm.pk)
-        creating = holder_of(vm.claim) if vm.doing == "create_vm" else None
+        creating = holder_of(vm.claim) if vm.doing in {"create_vm", "clone_vm"} else None
         if creating is None:
             return _enqueue("delete_vm", vm, by)
         if creating.successors.filter(state=QUEUED).exists():

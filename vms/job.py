@@ -77,15 +77,25 @@ class VmJob(Job):
             self.vm.node = node
 
     def is_gone(self) -> bool:
-        return self.vm.deleted_at is not None or self.find() is None
+        """Nothing of our VM is on the cluster."""
+        found = None if self.vm.deleted_at is not None else self.find()
+        if found is None:
+            return True
+        # A failed creation's number that somebody else has by now: there is nothing to delete.
+        return self.vm.has_failed and not found[1].lock and not self.is_it(found[1])
 
     def is_it(self, config: GuestConfig) -> bool:
-        """Is this configuration our VM's? By smbios uuid once that was seen, before by the mark."""
+        """Is this configuration our VM's? Never by the number alone.
+
+        By smbios uuid once that was seen (at the latest when an action on it was accepted), before
+        by the mark. What a clone that died left behind has neither, if it died early.
+        """
         if self.vm.smbios_uuid is not None:
             return config.smbios_uuid == str(self.vm.smbios_uuid)
         if self.vm.is_ours:
-            return read_mark(config.description) == self.mark
-        return True
+            is_leftover = self.vm.has_failed and is_half_made(config)
+            return is_leftover or read_mark(config.description) == self.mark
+        return config.smbios_uuid is None
 
     def find(self) -> tuple[str, GuestConfig] | None:
         """Whatever VM stands under our number, with its node; None when the cluster has none.
@@ -148,6 +158,11 @@ class VmJob(Job):
         self.operation.acted_at = None
         self.vm.vmid = new
         self.forget_observations()
+
+
+def is_half_made(config: GuestConfig) -> bool:
+    """Proxmox's placeholder, which a clone bears until its first disk is copied."""
+    return config.description.strip() == "qmclone temporary file" and config.smbios_uuid is None
 
 
 def owner_of(upid: Upid) -> str:

@@ -10,6 +10,7 @@ from clusters.models import Cluster, Node
 from clusters.vmids import NoVmidLeft, next_vmid
 from operations.refusals import Conflict, InvalidInput, NotFound, Unavailable
 from proxmox import Client, ProxmoxError, TimedOut, Unreachable
+from proxmox import NotFound as NotInProxmox
 from vms import observe
 from vms.creation import Draft
 from vms.job import is_taken
@@ -66,6 +67,7 @@ def check_state(vm: VirtualMachine, verb: str, allowed: set[str]) -> None:
     client = client_of(vm.cluster)
     if vm.doing:
         return  # its claim says no, and names the task
+    identify(vm, client)
     if is_locked(vm) or vm.power not in allowed:
         look_again(vm, client)
     if is_locked(vm):
@@ -73,6 +75,26 @@ def check_state(vm: VirtualMachine, verb: str, allowed: set[str]) -> None:
     if vm.power not in allowed:
         wanted = " or ".join(sorted(allowed - {UNKNOWN}))
         raise Conflict("wrong_state", f"VM {vm} is {vm.power}; {verb} needs it to be {wanted}.")
+
+
+def identify(vm: VirtualMachine, client: Client) -> None:
+    """Know who it is before anything is done to it: the worker touches nobody else.
+
+    Inventory reads a found VM soon after it has found it; this is for the seconds before. Raises
+    Unavailable when it cannot be read now.
+    """
+    if vm.smbios_uuid is not None or vm.is_ours:
+        return
+    try:
+        config = client.guest_config(vm.node, vm.vmid, timeout_s=LOOK_S)
+    except NotInProxmox:
+        return  # the worker finds it elsewhere, or says that it is gone
+    except ProxmoxError as error:
+        raise Unavailable(
+            "vm_unidentified",
+            f"VM {vm} was found on the cluster and never read, and cannot be read now: {error}",
+        ) from None
+    observe.save(vm, observe.config_values(vm, config))
 
 
 def is_locked(vm: VirtualMachine) -> bool:
@@ -96,11 +118,14 @@ def check_deletable(vm: VirtualMachine) -> None:
     client = client_of(vm.cluster)
     if vm.doing:
         return
+    identify(vm, client)
     try:
         config = client.guest_config(vm.node, vm.vmid, timeout_s=LOOK_S)
     except ProxmoxError:
         # Gone already, moved, or silent: the worker looks again, and longer.
         return
+    if vm.has_failed:
+        return  # whatever stands under its number, the worker deletes only what is left of it
     if vm.smbios_uuid and config.smbios_uuid != str(vm.smbios_uuid):
         raise Conflict(
             "vm_replaced",

@@ -28,12 +28,6 @@ def test_a_creation_whose_clone_died_is_shown_as_failed(operator_calls, cluster,
     sim.cause(accidents.set_lock, vmid=int(body["vmid"]), lock=None)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="what a clone killed in its copying leaves has Proxmox's placeholder for a description"
-    " and no smbios uuid: VmJob.is_it takes it for a stranger's, and the deletion that the"
-    " stuck_lock error advises ends in vm_replaced",
-)
 def test_what_a_dead_clone_left_is_deleted_once_it_is_unlocked(operator_calls, cluster, sim, work):
     body = stuck(operator_calls, sim, work)
     vmid = int(body["vmid"])
@@ -58,11 +52,6 @@ def stuck(operator_calls, sim, work) -> dict[str, str]:
     return {"vmid": body["vmid"], "uuid": body["vm"]["uuid"]}
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the engine goes on with the operations of a cluster whose `is_enabled` is off, although"
-    " the switch says that Izvor leaves it alone",
-)
 def test_work_under_way_leaves_a_cluster_that_was_switched_off_alone(
     operator_calls, cluster, sim, work
 ):

@@ -1,0 +1,72 @@
+"""A person's DELETE reaches the VM that was meant, and nobody else's."""
+
+from __future__ import annotations
+
+import pytest
+
+from pve_simulator import accidents
+from tests.vms.cast import a_new_vm, a_vm
+from vms import actions
+from vms.asked import CloneOf
+from vms.models import VirtualMachine
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+STRANGER = "uuid=11111111-2222-4333-8444-555555555555"
+
+
+@pytest.fixture
+def found(cluster):
+    """A stopped VM that inventory has found and never read."""
+    vm = VirtualMachine.objects.get(vmid=102)
+    VirtualMachine.objects.filter(pk=vm.pk).update(smbios_uuid=None, details_at=None)
+    vm.refresh_from_db()
+    return vm
+
+
+def test_a_vm_that_was_never_read_is_identified_when_its_deletion_is_accepted(
+    api, found, sim, work
+):
+    answer = api.delete(f"/api/v1/vms/{found.vmid}")
+    assert answer.status_code == 202
+    found.refresh_from_db()
+    assert str(found.smbios_uuid) in sim.guest(found.vmid).config["smbios1"]
+    sim.change(lambda s: s.world.guests[found.vmid].config.update(smbios1=STRANGER))
+    assert work(answer.json()["task_id"]).error_code == "vm_replaced"
+    assert sim.guest(found.vmid) is not None
+
+
+@pytest.mark.parametrize("verb", ["delete", "start"])
+def test_it_is_left_alone_while_it_cannot_be_read(api, found, sim, verb):
+    sim.add_fault("status", method="GET", path="/config$", status=595, count=10)
+    path = f"/api/v1/vms/{found.vmid}"
+    answer = api.delete(path) if verb == "delete" else api.post(f"{path}/actions", {"action": verb})
+    assert (answer.status_code, answer.json()["code"]) == (503, "vm_unidentified")
+    found.refresh_from_db()
+    assert (found.doing, found.task) == ("", None)
+
+
+def test_a_failed_creation_whose_number_is_somebody_elses_now_can_be_deleted(
+    api, cluster, sim, operator, work
+):
+    vm, operation = actions.create_vm(asked=a_new_vm(keep=True), by=operator)
+    sim.cause(accidents.fail_next_task, kind="qmstart", text="no space left on device")
+    assert work(operation).state == "failed"
+    sim.change(lambda s: s.world.guests[vm.vmid].config.update(smbios1=STRANGER))
+    answer = api.delete(f"/api/v1/vms/{vm.vmid}")
+    assert answer.status_code == 202, answer.json()
+    assert work(answer.json()["task_id"]).state == "succeeded"
+    assert sim.guest(vm.vmid) is not None, "the stranger stays"
+    assert api.get(f"/api/v1/vms/{vm.uuid}").status_code == 404
+
+
+def test_a_clone_that_is_under_way_is_canceled_by_its_deletion(api, cluster, sim, operator, work):
+    vm = a_vm(sim, operator, running=False)
+    copy, clone = actions.clone_vm(vm=vm, asked=CloneOf(name="copy"), by=operator)
+    answer = api.delete(f"/api/v1/vms/{copy.uuid}")
+    assert answer.status_code == 202, answer.json()
+    assert work(answer.json()["task_id"]).state == "succeeded"
+    clone.refresh_from_db()
+    assert clone.state == "canceled"
+    assert sim.guest(copy.vmid) is None
+    assert sim.guest(vm.vmid) is not None
