@@ -112,12 +112,14 @@ def scenario(kind: str, sim: SimulatorThread, by: Actor) -> tuple[VirtualMachine
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("deadly", range(1, 4))
-def test_early_death(kind, deadly, cluster, sim, operator, impatient):
+@pytest.mark.parametrize("deadly", [3, 4], ids=["stamped", "called"])
+def test_death_around_the_first_call(kind, deadly, cluster, sim, operator, impatient):
+    """The two worst moments: the call is stamped and not sent; sent, and its answer not stored."""
     die_and_go_on(kind, deadly, sim, operator)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("kind", KINDS)
 def test_death_at_every_point(kind, cluster, sim, operator, impatient):
     deadly = 1

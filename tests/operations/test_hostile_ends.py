@@ -195,6 +195,7 @@ def test_growing_a_disk_for_an_update_cannot_be_canceled():
 # --- proxmox is never asked in a transaction ---
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [plan.kind for plan in all_plans()])
 def test_no_transaction_waits_for_proxmox(kind, cluster, sim, operator, work, monkeypatch):
     vm = vm_for(kind, sim, operator)
