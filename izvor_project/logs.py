@@ -6,6 +6,12 @@ from typing import Any
 import structlog
 
 
+def drop_repetition(logger: Any, method: str, event: dict[str, Any]) -> dict[str, Any]:
+    """uvicorn says its messages twice, once in colour."""
+    event.pop("color_message", None)
+    return event
+
+
 def configure(log_format: str, level: str) -> None:
     """Send the standard library's and structlog's records through one formatter to stderr."""
     shared: list[Any] = [
@@ -13,6 +19,7 @@ def configure(log_format: str, level: str) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.ExtraAdder(),
+        drop_repetition,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.StackInfoRenderer(),
     ]
@@ -56,5 +63,7 @@ def configure(log_format: str, level: str) -> None:
         "asyncio",
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
+    # A refusal is no news: the request's own line has its status.
+    logging.getLogger("django.request").setLevel(logging.ERROR)
     # Middleware writes one line a request, with its ids; uvicorn's own would say it twice.
     logging.getLogger("uvicorn.access").disabled = True
