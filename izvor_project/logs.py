@@ -29,7 +29,9 @@ def configure(log_format: str, level: str) -> None:
             structlog.processors.JSONRenderer(),
         ]
     else:
-        ending = [structlog.dev.ConsoleRenderer(colors=False)]
+        # Plain: the fancier ones show local variables, and passwords among them.
+        plain = structlog.dev.plain_traceback
+        ending = [structlog.dev.ConsoleRenderer(colors=False, exception_formatter=plain)]
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
