@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from proxmoxer import ProxmoxAPI
 
+from pve_simulator import cli
 from pve_simulator.testing import SimulatorThread
 
 ROOT = Path(__file__).parents[2]
@@ -75,11 +76,18 @@ def run(*arguments: str) -> tuple[int, str]:
         ("--nosuch",),
     ],
 )
-def test_a_bad_argument_gives_one_sentence(arguments: tuple[str, ...]):
-    code, text = run(*arguments)
-    assert code == 2
-    assert text.startswith("pve_simulator: ")
-    assert text.count("\n") == 1
+def test_a_bad_argument_gives_one_sentence(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+):
+    assert cli.main(list(arguments)) == 2
+    said = capsys.readouterr()
+    assert said.err.startswith("pve_simulator: ")
+    assert said.err.count("\n") == 1
+    assert said.out == ""
+
+
+def test_a_bad_argument_ends_the_program_with_its_code():
+    assert run("--nosuch") == (2, "pve_simulator: unrecognized arguments: --nosuch\n")
 
 
 def test_a_taken_port_gives_one_sentence():
