@@ -7,12 +7,12 @@ import pytest
 from pve_simulator.testing import SimulatorThread
 from tests.simulator.client import Api
 
-SPEED = 20.0
+SPEED = 25.0
 
 
 @pytest.fixture
 def sim() -> Iterator[SimulatorThread]:
-    """The demo cluster, twenty times as fast as life."""
+    """The demo cluster, twenty-five times as fast as life."""
     with SimulatorThread(speed=SPEED, has_fault_api=True) as running:
         yield running
 

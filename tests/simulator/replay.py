@@ -25,7 +25,7 @@ from pve_simulator.testing import SimulatorThread
 from tests.simulator import hidden, shapes
 
 EXCHANGES = Path(__file__).parents[1] / "data" / "pve" / "exchanges.jsonl"
-SPEED = 20.0
+SPEED = 25.0
 NO_CYCLE_S = 1e6
 """The statistics cycle comes when `hidden` says so."""
 
