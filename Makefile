@@ -71,5 +71,5 @@ lock: ## pin requirements*.in anew into requirements*.txt, with hashes
 
 clean: ## remove .venv, .izvor (all local data!) and caches
 	@cd $(root) && sh launcher/with_python.sh -m launcher clean
-	@cd $(root) && rm -rf .venv staticfiles .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@cd $(root) && rm -rf .venv .venv-peers staticfiles .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	@cd $(root) && find . -name __pycache__ -type d -prune -exec rm -rf {} +
