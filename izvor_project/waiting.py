@@ -97,15 +97,16 @@ class Ends:
                     self._tell(operation)
         finally:
             words.cancel()
-            await asyncio.gather(words, return_exceptions=True)
 
     async def _hear(self) -> None:
+        """Ends by itself when nobody waits: redis-py may lose a cancellation while it reads."""
         client = redis.asyncio.Redis.from_url(settings.REDIS_URL)
         try:
-            async with client.pubsub() as channel:
+            async with client.pubsub(ignore_subscribe_messages=True) as channel:
                 await channel.subscribe(CHANNEL)
-                async for message in channel.listen():
-                    if message["type"] == "message":
+                while self._waiting:
+                    message = await channel.get_message(timeout=1.0)
+                    if message is not None:
                         self._tell(uuid.UUID(force_str(message["data"])))
         except RedisError as error:
             log.warning("waiting_without_redis", error=str(error))

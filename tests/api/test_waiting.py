@@ -319,10 +319,9 @@ def test_who_hangs_up_is_not_waited_for_any_longer(project, cluster, monkeypatch
             sent.append(message)
 
         served = asyncio.create_task(application(scope, receive, send))
-        while not await sync_to_async(Operation.objects.exists)():
-            await asyncio.sleep(0.01)
         # Django listens for the end of the connection too: hang up only when it has answered.
         while not _waits_for_an_end():
+            assert not served.done(), sent
             await asyncio.sleep(0.01)
         hung_up.set()
         await asyncio.wait_for(served, 5)
