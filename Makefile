@@ -30,7 +30,7 @@ dev: ## all of Izvor on http://127.0.0.1:8082 with a simulated Proxmox; Ctrl-C s
 
 test: ## the test suite, on servers of its own (ARGS="-k word" picks)
 	@$(install) $(everything)
-	@$(launcher) run -- $(python) -m pytest -m "not slow" $(ARGS)
+	@$(launcher) run -- $(python) -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 test-slow: ## the tests that take longer: real kills, a fresh clone brought up
 	@$(install) $(everything)

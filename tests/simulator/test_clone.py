@@ -21,6 +21,8 @@ def wait_for_target(sim: SimulatorThread, vmid: int) -> None:
 def test_the_target_is_there_at_once_locked_and_without_its_description(
     sim: SimulatorThread, api: Api
 ):
+    # Time to see it in: the first drive takes nearly a second to allocate.
+    sim.cause(accidents.storage_slow, storage="ceph", allocate_s=20)
     upid = api.post(CLONE, newid=200, full=1, name="mine", description="hello").data
     wait_for_target(sim, 200)
     early = sim.guest(200)
