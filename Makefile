@@ -34,7 +34,7 @@ test: ## the test suite, on servers of its own (ARGS="-k word" picks)
 
 test-slow: ## the tests that take longer: real kills, a fresh clone brought up
 	@$(install) $(everything)
-	@$(launcher) run -- $(python) -m pytest -m slow $(ARGS)
+	@$(launcher) run -- $(python) -m pytest -n 2 --dist loadfile -m slow $(ARGS)
 
 conformance: ## replay recorded Proxmox exchanges against the simulator
 	@$(install) $(everything)
