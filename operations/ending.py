@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import Enum
+from typing import Any
 
 import structlog
 from django.db import transaction
@@ -30,7 +31,13 @@ Move = float | None | Signal
 
 
 def end(
-    lease: Lease, state: str, *, code: str = "", error: str = "", tells_plan: bool = True
+    lease: Lease,
+    state: str,
+    *,
+    code: str = "",
+    error: str = "",
+    steps: list[Any] | None = None,
+    tells_plan: bool = True,
 ) -> Move:
     """The last write: tells the plan, frees claims and lanes, lets the successor in.
 
@@ -54,6 +61,7 @@ def end(
             error_code=operation.error_code,
             error=operation.error,
             notes=operation.notes,
+            steps=operation.steps if steps is None else steps,
             progress=100 if state == SUCCEEDED else operation.progress,
         )
     log.info("operation_ended", kind=operation.kind, state=state, error=operation.error or None)

@@ -345,16 +345,25 @@ class Turn:
     # --- writing down ---
 
     def finish(self, step: Step[Any], *, is_skipped: bool = False) -> Move:
-        """The step's state was observed: go to the next, or end."""
-        undoing = self.operation.is_undoing
-        following = self.plan.after(step, is_undoing=undoing)
-        line = self.plan.line(is_undoing=undoing)
+        """The step's state was observed: go to the next, or end.
+
+        The last step and the end are one write: a worker that died between them would leave a step
+        that looks as if it had not begun, and the next would do it again.
+        """
+        following = self.plan.after(step, is_undoing=self.operation.is_undoing)
         now = self.lease.now()
+        steps = self.operation.steps
+        if not is_skipped:
+            steps = history.with_step(self.operation, step.name, now, has_ended=True)
         with transaction.atomic():
             if not is_skipped:
                 step.record(self.job)
+            if following is None:
+                return ending.end(self.lease, self.end_state(), steps=steps)
             lanes.leave(self.operation)
             self.lease.write(
+                step=following.name,
+                step_started_at=now,
                 upid="",
                 task_exit="",
                 submitted_at=None,
@@ -365,22 +374,22 @@ class Turn:
                 trouble_since=None,
                 waiting_for="",
                 notes=self.job.notes,
-                steps=self.operation.steps
-                if is_skipped
-                else history.with_step(self.operation, step.name, now, has_ended=True),
-                step_started_at=now,
-                progress=self.operation.progress
-                if undoing
-                else 100 * (line.index(step) + 1) // len(line),
-                **({"step": following.name} if following else {}),
+                steps=steps,
+                progress=self.progress_after(step),
             )
-        if following is not None:
-            return CONTINUE
-        if not undoing:
-            return ending.end(self.lease, SUCCEEDED)
-        return ending.end(
-            self.lease, CANCELED if self.operation.error_code == "canceled" else FAILED
-        )
+        return CONTINUE
+
+    def end_state(self) -> str:
+        """What an operation ends as whose last step is done, or whose undoing is."""
+        if not self.operation.is_undoing:
+            return SUCCEEDED
+        return CANCELED if self.operation.error_code == "canceled" else FAILED
+
+    def progress_after(self, step: Step[Any]) -> int:
+        """Percent; undoing makes none."""
+        if self.operation.is_undoing:
+            return self.operation.progress
+        return 100 * (self.plan.steps.index(step) + 1) // len(self.plan.steps)
 
     def wait(self, step: Step[Any], reason: str, check_s: float, *, counts: bool = True) -> Move:
         """Come back later, unless this step's patience is over (waiting in a lane never is)."""

@@ -144,6 +144,8 @@ def die_and_go_on(kind: str, deadly: int, sim: SimulatorThread, by: Actor) -> bo
     else:
         assert operation.state == "succeeded", f"{operation.error_code}: {operation.error}"
         assert fingerprint(sim, vm) == undisturbed
+    once = sim.calls_to("POST", "/(status/reboot|status/reset|rollback)$")
+    assert len(once) <= 1, "what cannot be seen afterwards was sent twice"
     made = {"create_vm": 1, "clone_vm": 1, "delete_vm": -1}.get(kind, 0)
     assert len(sim.guests()) == guests_before + created_here + made, "one VM too many or too few"
     assert not Claim.objects.exists()
