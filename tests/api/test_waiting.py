@@ -6,6 +6,7 @@ import asyncio
 import json
 import threading
 import time
+import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from typing import Any
 
@@ -220,7 +221,10 @@ async def end_all_accepted(
 def test_two_hundred_who_wait_hold_no_database_connection(serve, cluster, project):
     many = 200
     VirtualMachine.objects.bulk_create(
-        VirtualMachine(cluster=cluster, vmid=2000 + n, node="pve", power=STOPPED)
+        # Known already: a VM that was never read is asked for before its action is accepted.
+        VirtualMachine(
+            cluster=cluster, vmid=2000 + n, node="pve", power=STOPPED, smbios_uuid=uuid.uuid4()
+        )
         for n in range(many)
     )
     in_use: list[int] = []
