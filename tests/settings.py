@@ -7,8 +7,7 @@ os.environ.setdefault("DATABASE_URL", "postgres://izvor@localhost/izvor")
 os.environ.setdefault("REDIS_URL", "redis://localhost:6379/0")
 os.environ.setdefault("IZVOR_LOG_LEVEL", "WARNING")
 # Tests that run side by side share one broker: each process has its own corner of it.
-worker = os.environ.get("PYTEST_XDIST_WORKER", "alone")
-os.environ["IZVOR_REDIS_PREFIX"] = f"izvor-tests-{worker}"
+os.environ["IZVOR_REDIS_PREFIX"] = f"izvor-tests-{os.environ.get('PYTEST_XDIST_WORKER', 'alone')}"
 
 from izvor_project.settings import *  # noqa: F403
 from izvor_project.settings import ENGINE
