@@ -20,7 +20,7 @@ def fail():
 try:
     fail()
 except ValueError:
-    logging.getLogger("some.library").exception("it failed")
+    logging.getLogger("a.package").exception("it failed")
 """
 
 
