@@ -174,6 +174,16 @@ class Node(models.Model):
         return self.status == "online" and self.missing_since is None
 
 
+class StorageQuerySet(models.QuerySet["Storage"]):
+    def each_once(self) -> list[Storage]:
+        """Each shared storage once, as the first node by name sees it; each local one as it is."""
+        once: dict[tuple[int, str, str], Storage] = {}
+        for storage in self.order_by("cluster", "name", "node"):
+            place = "" if storage.is_shared else storage.node
+            once.setdefault((storage.cluster_id, storage.name, place), storage)
+        return list(once.values())
+
+
 class Storage(models.Model):
     """A storage as one node sees it; a shared one has a row for each node that has it."""
 
@@ -188,6 +198,8 @@ class Storage(models.Model):
     used_bytes = models.BigIntegerField(default=0)
     synced_at = models.DateTimeField()
     missing_since = models.DateTimeField(null=True)
+
+    objects: ClassVar[Any] = StorageQuerySet.as_manager()
 
     class Meta:
         ordering = ["cluster", "name", "node"]

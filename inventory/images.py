@@ -35,11 +35,8 @@ def storages_with(content: str, request: Request) -> list[Storage]:
     for name, column in columns.items():
         if request.query_params.get(name):
             storages = storages.filter(**{column: request.query_params[name]})
-    once: dict[tuple[int, str, str], Storage] = {}
-    for storage in storages.order_by("cluster", "name", "node"):
-        place = "" if storage.is_shared else storage.node
-        once.setdefault((storage.cluster_id, storage.name, place), storage)
-    return list(once.values())
+    once: list[Storage] = storages.each_once()
+    return once
 
 
 def list_images(content: str, request: Request) -> tuple[list[dict[str, Any]], list[str]]:

@@ -24,11 +24,9 @@ def cluster_totals(cluster: Cluster, nodes: list[Node]) -> dict[str, Any]:
         stopped=Count("id", filter=Q(power=STOPPED)),
         cores=Sum("cores", filter=Q(power=RUNNING)),
     )
-    storage: dict[tuple[str, str], Storage] = {}
-    for row in Storage.objects.filter(cluster=cluster, missing_since=None):
-        storage.setdefault((row.name, "" if row.is_shared else row.node), row)
-    total_storage = sum(row.total_bytes for row in storage.values())
-    used_storage = sum(row.used_bytes for row in storage.values())
+    storages = Storage.objects.filter(cluster=cluster, missing_since=None).each_once()
+    total_storage = sum(storage.total_bytes for storage in storages)
+    used_storage = sum(storage.used_bytes for storage in storages)
     total_cores = sum(node.cores for node in nodes)
     total_memory = sum(node.memory_bytes for node in nodes)
     used_memory = sum(node.memory_used_bytes for node in nodes)

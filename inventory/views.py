@@ -102,12 +102,9 @@ class StorageViewSet(ViewSet):
         storages = Storage.objects.filter(cluster__is_enabled=True, missing_since=None)
         if request.query_params.get("cluster"):
             storages = storages.filter(cluster__name=request.query_params["cluster"])
-        seen: dict[tuple[int, str, str], Storage] = {}
-        for storage in storages.select_related("cluster").order_by("cluster", "name", "node"):
-            place = "" if storage.is_shared else storage.node
-            seen.setdefault((storage.cluster_id, storage.name, place), storage)
+        once = storages.select_related("cluster").each_once()
         is_operator = actor_of(request).is_operator
-        bodies = [storage_body(storage, full=is_operator) for storage in seen.values()]
+        bodies = [storage_body(storage, full=is_operator) for storage in once]
         return Response({"storage": bodies, "count": len(bodies), "next": None})
 
 
