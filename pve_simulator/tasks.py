@@ -38,7 +38,9 @@ class Job:
         self.record = record
         self.is_killed = False
         self.abort_text = "received interrupt"
+        self.dies_after_s: float | None = None
         self._clock = clock
+        self._slept_s = 0.0
         self._clean_ups: list[CleanUp] = []
 
     def say(self, line: str) -> None:
@@ -53,7 +55,15 @@ class Job:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self._clock.now()))
 
     async def sleep(self, simulated_s: float) -> None:
+        """Work that takes so long. A worker that is to die within it does so on a busy machine,
+        too, where the timer of its death would come after its end."""
+        left_s = None if self.dies_after_s is None else self.dies_after_s - self._slept_s
+        if left_s is not None and left_s <= simulated_s:
+            await self._clock.sleep(max(0.0, left_s))
+            self.is_killed = True
+            raise asyncio.CancelledError
         await self._clock.sleep(simulated_s)
+        self._slept_s += simulated_s
 
     def on_failure(self, clean_up: CleanUp) -> None:
         """Run when the task fails or is aborted, last registered first; never when it is killed."""
@@ -82,16 +92,18 @@ class TaskEngine:
         job = Job(record, self._clock)
         runner = asyncio.get_running_loop().create_task(self._run(job, worker))
         self._jobs[record.upid] = (job, runner)
-        self._plan_kill(record)
+        self._plan_kill(job)
         self._on_change()
         return record.upid
 
-    def _plan_kill(self, record: TaskRecord) -> None:
+    def _plan_kill(self, job: Job) -> None:
+        """In its work, or while it waits for a lock: whichever comes first."""
         for entry in self.planned_kills:
-            if entry[0] in (record.type, "*"):
+            if entry[0] in (job.record.type, "*"):
                 self.planned_kills.remove(entry)
+                job.dies_after_s = entry[1]
                 delay_s = self._clock.real(entry[1])
-                asyncio.get_running_loop().call_later(delay_s, self.kill, record.upid)
+                asyncio.get_running_loop().call_later(delay_s, self.kill, job.record.upid)
                 return
 
     def _new_record(self, *, node: str, kind: str, id: str, user: str) -> TaskRecord:
