@@ -29,7 +29,7 @@ from rest_framework.utils.encoders import JSONEncoder
 from izvor_project.api.problems import CONTENT_TYPE, problem
 from operations.models import ENDED, SUCCEEDED, Operation
 from operations.queue import CHANNEL
-from operations.rest import AWAIT_HEADER, final_answer
+from operations.rest import AWAIT_HEADER, body_of_all, final_answer
 
 log = structlog.get_logger(__name__)
 
@@ -82,6 +82,10 @@ class Ends:
             self._waiting[operation].discard(ended)
             if not self._waiting[operation]:
                 del self._waiting[operation]
+
+    async def wait_for_all(self, operations: list[uuid.UUID], seconds: float) -> None:
+        """Returns when all have ended, or the time is over."""
+        await asyncio.gather(*(self.wait(operation, seconds) for operation in operations))
 
     def _tell(self, operation: uuid.UUID) -> None:
         for event in self._waiting.get(operation, ()):
@@ -146,14 +150,14 @@ class WaitLayer:
         started = time.monotonic()
         answer = _Answer(send)
         await self.app(scope, receive, answer.take)
-        if answer.operation is None:
+        if not answer.operations:
             return
         seconds = preferred_wait(scope)
         if not seconds:
             await answer.send_as_is()
             return
         left = seconds - (time.monotonic() - started)
-        if await ends_first(self.ends.wait(answer.operation, left), gone(receive)):
+        if await ends_first(self.ends.wait_for_all(answer.operations, left), gone(receive)):
             await answer.send_end(seconds)
 
 
@@ -182,13 +186,13 @@ class _Answer:
         self._send = send
         self._start: Message | None = None
         self._body = b""
-        self.operation: uuid.UUID | None = None
+        self.operations: list[uuid.UUID] = []
 
     async def take(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = {name.lower(): value for name, value in message["headers"]}
             if _AWAIT in headers:
-                self.operation = uuid.UUID(headers[_AWAIT].decode())
+                self.operations = [uuid.UUID(text) for text in headers[_AWAIT].decode().split(",")]
                 self._start = message
                 return
         if self._start is None:
@@ -200,10 +204,9 @@ class _Answer:
         await self._finish(202, self._body)
 
     async def send_end(self, seconds: int) -> None:
-        assert self.operation is not None
         applied = [(b"preference-applied", f"wait={seconds}".encode())]
         end = await sync_to_async(render_end, thread_sensitive=False, executor=_threads)(
-            self.operation, self._request_id()
+            self.operations, self._request_id()
         )
         if end is None:
             await self._finish(202, self._body, applied)
@@ -243,20 +246,27 @@ def preferred_wait(scope: Scope) -> int:
     return 0
 
 
-def render_end(operation: uuid.UUID, request_id: str) -> tuple[int, str, bytes] | None:
-    """The final answer: the object, or the task's error as a problem; None while it goes on."""
+def render_end(operations: list[uuid.UUID], request_id: str) -> tuple[int, str, bytes] | None:
+    """The final answer: the object, or the task's error as a problem; None while one goes on.
+
+    Of a batch, the error is the first's that failed; the answer lists what came of each.
+    """
     try:
-        ended = Operation.objects.select_related("cluster", "project").get(uuid=operation)
-        if not ended.is_ended:
+        rows = Operation.objects.select_related("cluster", "project").filter(uuid__in=operations)
+        ended = list(rows.order_by("pk"))
+        if not all(operation.is_ended for operation in ended):
             return None
-        if ended.state == SUCCEEDED:
+        failed = next((operation for operation in ended if operation.state != SUCCEEDED), None)
+        if failed is None:
             status, body = final_answer(ended)
             content_type = "application/json"
         else:
-            status = _STATUS.get(ended.error_code, 409)
+            status = _STATUS.get(failed.error_code, 409)
             with structlog.contextvars.bound_contextvars(request_id=request_id):
-                body = problem(status, ended.error_code, ended.error)
-            body["task_id"] = str(ended.uuid)
+                body = problem(status, failed.error_code, failed.error)
+            body["task_id"] = str(failed.uuid)
+            if len(ended) > 1:
+                body |= body_of_all(ended)
             content_type = CONTENT_TYPE
         return status, content_type, json.dumps(body, cls=JSONEncoder).encode()
     finally:

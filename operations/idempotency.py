@@ -1,7 +1,7 @@
 """Idempotency-Key: a request that is sent again gets the first one's result instead of a second VM.
 
 The row is written in the action's own transaction, so it exists exactly if the action happened. It
-holds no body: only a keyed digest of what was asked, and which operation came of it.
+holds no body: only a keyed digest of what was asked, and which operations came of it.
 """
 
 from __future__ import annotations
@@ -64,28 +64,31 @@ def alone(asked: Asked) -> Iterator[None]:
             cursor.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [name])
 
 
-def known_result(asked: Asked) -> Operation | None:
-    """The operation that this key stands for. Raises Conflict when it was for something else."""
+def known_result(asked: Asked) -> list[Operation]:
+    """The operations that this key stands for, in order; none when it is new.
+
+    Raises Conflict when it was for something else.
+    """
     IdempotencyKey.objects.filter(created_at__lt=Now() - KEPT, caller=asked.caller).delete()
-    row = (
-        IdempotencyKey.objects.filter(caller=asked.caller, key=asked.key)
-        .select_related("operation__cluster")
-        .first()
-    )
+    row = IdempotencyKey.objects.filter(caller=asked.caller, key=asked.key).first()
     if row is None:
-        return None
+        return []
     if row.digest != asked.digest:
         raise Conflict(
             "idempotency_key_reused",
             "This Idempotency-Key was used for another request; take a new one for each.",
         )
-    return row.operation
+    found = Operation.objects.filter(uuid__in=row.operations).select_related("cluster")
+    return list(found.order_by("pk"))
 
 
 def note(operation: Operation) -> None:
     """Keep the request's key with what came of it; in the action's transaction."""
     asked = _asked.get()
-    if asked is not None:
-        IdempotencyKey.objects.create(
-            caller=asked.caller, key=asked.key, digest=asked.digest, operation=operation
-        )
+    if asked is None:
+        return
+    row, _ = IdempotencyKey.objects.get_or_create(
+        caller=asked.caller, key=asked.key, defaults={"digest": asked.digest}
+    )
+    row.operations.append(operation.uuid)
+    row.save(update_fields=["operations"])

@@ -203,12 +203,12 @@ class LaneTicket(models.Model):
 
 
 class IdempotencyKey(models.Model):
-    """A request's Idempotency-Key, and the operation that it stands for."""
+    """A request's Idempotency-Key, and the operations that it stands for: several of a batch."""
 
     caller = models.CharField(max_length=120)
     key = models.CharField(max_length=255)
     digest = models.CharField(max_length=64, help_text="of the request, keyed; never its body")
-    operation = models.ForeignKey(Operation, on_delete=models.CASCADE)
+    operations = ArrayField(models.UUIDField(), default=list)
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:

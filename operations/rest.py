@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
@@ -25,36 +26,59 @@ AWAIT_HEADER = "X-Izvor-Await"
 View = Callable[..., Response]
 KEY_LENGTH_MAX = 255
 Renderer = Callable[[Operation], dict[str, Any]]
-_bodies: dict[str, tuple[Renderer, int]] = {}
 
 
-def renders(*kinds: str, created: bool = False) -> Callable[[Renderer], Renderer]:
+@dataclass(frozen=True)
+class Body:
+    """How answers about one kind look. `one` and `many` name the object in a batch's answer."""
+
+    render: Renderer
+    status: int
+    one: str
+    many: str
+
+
+_bodies: dict[str, Body] = {}
+
+
+def renders(
+    *kinds: str, created: bool = False, one: str = "", many: str = ""
+) -> Callable[[Renderer], Renderer]:
     """The body of answers about these kinds: when accepted, when asked again, and at the end."""
 
     def keep(renderer: Renderer) -> Renderer:
         for kind in kinds:
-            _bodies[kind] = (renderer, 201 if created else 200)
+            _bodies[kind] = Body(renderer, 201 if created else 200, one, many)
         return renderer
 
     return keep
 
 
 def body_of(operation: Operation) -> dict[str, Any]:
-    renderer, _ = _bodies[operation.kind]
     return {
-        **renderer(operation),
+        **_bodies[operation.kind].render(operation),
         "task_id": str(operation.uuid),
         "task": task_body(operation),
     }
 
 
-def accepted(operation: Operation) -> Response:
-    """202, with the task's address; the wait layer holds it back for who prefers to wait."""
-    headers = {
-        "Location": f"/api/v1/tasks/{operation.uuid}",
-        AWAIT_HEADER: str(operation.uuid),
+def body_of_all(operations: list[Operation]) -> dict[str, Any]:
+    """Of one request's operations: a batch's as lists, even where it is a batch of one."""
+    first = operations[0]
+    if not first.params.get("batch"):
+        return body_of(first)
+    body = _bodies[first.kind]
+    return {
+        body.many: [body.render(operation)[body.one] for operation in operations],
+        "tasks": [task_body(operation) for operation in operations],
     }
-    return Response(body_of(operation), status=202, headers=headers)
+
+
+def accepted(*operations: Operation) -> Response:
+    """202, with the task's address; the wait layer holds it back for who prefers to wait."""
+    uuids = [str(operation.uuid) for operation in operations]
+    headers = {"Location": f"/api/v1/tasks/{uuids[0]}", AWAIT_HEADER: ",".join(uuids)}
+    return Response(body_of_all(list(operations)), status=202, headers=headers)
 
 
 def idempotent(view: View) -> View:
@@ -67,8 +91,8 @@ def idempotent(view: View) -> View:
             return view(self, request, *args, **kwargs)
         with idempotency.alone(asked):
             known = idempotency.known_result(asked)
-            if known is not None:
-                return accepted(known)
+            if known:
+                return accepted(*known)
             with idempotency.carrying(asked):
                 return view(self, request, *args, **kwargs)
 
@@ -92,10 +116,9 @@ def idempotency_key(request: Request) -> idempotency.Asked | None:
     )
 
 
-def final_answer(operation: Operation) -> tuple[int, dict[str, Any]]:
-    """What a request that waited gets when the operation has succeeded."""
-    _, status = _bodies[operation.kind]
-    return status, body_of(operation)
+def final_answer(operations: list[Operation]) -> tuple[int, dict[str, Any]]:
+    """What a request that waited gets when its operations have succeeded."""
+    return _bodies[operations[0].kind].status, body_of_all(operations)
 
 
 def task_body(operation: Operation) -> dict[str, Any]:

@@ -5,6 +5,8 @@ Proxmox is asked, briefly, before the transaction, never in it. All raise `opera
 
 from __future__ import annotations
 
+import uuid
+
 from django.db import transaction
 
 from accounts.actors import Actor
@@ -15,7 +17,8 @@ from vms import changing, cloning, creation, preflight
 from vms.asked import CloneOf, NewVm, VmChanges
 from vms.creation import Draft
 from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED, UNKNOWN, VirtualMachine
-from vms.quota import check_quota
+from vms.placement import Capacity, choose_alone
+from vms.quota import Headroom
 
 # In which states a verb makes sense; UNKNOWN is left to the worker, who asks the cluster.
 ALLOWED = {
@@ -36,8 +39,14 @@ ALLOWED = {
 
 def create_vm(*, asked: NewVm, by: Actor) -> tuple[VirtualMachine, Operation]:
     """Make a VM from a template."""
-    draft = creation.draft_vm(asked, by=by)
-    return _create("create_vm", preflight.with_free_vmid(draft), by)
+    return create_vms(asked=asked, by=by)[0]
+
+
+def create_vms(*, asked: NewVm, by: Actor) -> list[tuple[VirtualMachine, Operation]]:
+    """Make as many as were asked for, or as fit, but no fewer than the caller is content with."""
+    batch = creation.draft_batch(asked, by=by)
+    at_least = creation.least_of(asked)
+    return _create("create_vm", batch, by, at_least=at_least, is_batch=asked.count is not None)
 
 
 def start_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
@@ -128,7 +137,7 @@ def clone_vm(*, vm: VirtualMachine, asked: CloneOf, by: Actor) -> tuple[VirtualM
     """Another VM like this one, stopped."""
     preflight.check_state(vm, "clone", ALLOWED["clone"])
     draft = cloning.draft_clone(vm, asked, by=by)
-    return _create("clone_vm", preflight.with_free_vmid(draft), by)
+    return _create("clone_vm", [draft], by)[0]
 
 
 def update_vm(*, vm: VirtualMachine, changes: VmChanges, by: Actor) -> Operation | None:
@@ -140,7 +149,7 @@ def update_vm(*, vm: VirtualMachine, changes: VmChanges, by: Actor) -> Operation
         changing.write_own_fields(vm, changes)
         if not draft.params:
             return None
-        check_quota(vm.project, vms=0, **draft.growth)
+        Headroom(vm.project).take(draft.growth)
         return _enqueue("update_vm", vm, by, secrets=draft.secrets, **draft.params)
 
 
@@ -159,29 +168,39 @@ def delete_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
         return _enqueue("delete_vm", vm, by, after=creating)
 
 
-def _create(kind: str, draft: Draft, by: Actor) -> tuple[VirtualMachine, Operation]:
+def _create(
+    kind: str, drafts: list[Draft], by: Actor, *, at_least: int = 1, is_batch: bool = False
+) -> list[tuple[VirtualMachine, Operation]]:
+    """Accept what fits, all of it or none: nodes, quotas and rows are one transaction."""
+    first = drafts[0].vm
+    preflight.give_vmids(first.cluster, [draft.vm for draft in drafts])
+    batch = str(uuid.uuid4()) if is_batch else None
+    made = []
     with transaction.atomic():
-        check_quota(
-            by.project,
-            vms=1,
-            cores=draft.vm.cores,
-            memory_mib=draft.vm.memory_mib,
-            disk_bytes=draft.vm.disk_bytes,
+        choose_alone(first.cluster)
+        fitting = creation.fit(
+            drafts, Capacity(first.cluster), Headroom(first.project), at_least=at_least
         )
-        draft.vm.save(force_insert=True)
-        operation = enqueue(
-            kind,
-            cluster=draft.vm.cluster,
-            by=by,
-            wants=[(draft.vm.claim, EXCLUSIVE), draft.source_claim],
-            subject=draft.vm.uuid,
-            label=str(draft.vm),
-            project_id=draft.vm.project_id,
-            params=draft.params,
-            secrets=draft.secrets,
-        )
-    draft.vm.refresh_from_db()
-    return draft.vm, operation
+        for draft in fitting:
+            draft.vm.save(force_insert=True)
+            made.append((draft.vm, _enqueue_creation(kind, draft, by, batch)))
+    for vm, _ in made:
+        vm.refresh_from_db()
+    return made
+
+
+def _enqueue_creation(kind: str, draft: Draft, by: Actor, batch: str | None) -> Operation:
+    return enqueue(
+        kind,
+        cluster=draft.vm.cluster,
+        by=by,
+        wants=[(draft.vm.claim, EXCLUSIVE), draft.source_claim],
+        subject=draft.vm.uuid,
+        label=str(draft.vm),
+        project_id=draft.vm.project_id,
+        params=draft.params | ({"batch": batch} if batch else {}),
+        secrets=draft.secrets,
+    )
 
 
 def _enqueue(

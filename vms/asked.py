@@ -54,6 +54,10 @@ class NewVm:
     start_on_create: bool = True
     is_protected: bool = False
     keep: bool = False
+    # A batch of so many, numbered; None: one VM under its own name.
+    count: int | None = None
+    # With how many of a batch the caller is content, where not all fit.
+    min_count: int | None = None
 
 
 @dataclass(frozen=True)

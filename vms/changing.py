@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from operations.refusals import Conflict, InvalidInput
 from vms.asked import CloudInit, VmChanges
 from vms.creation import find_size
 from vms.models import GIB, VirtualMachine
+from vms.quota import Amount
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Changes:
 
     params: dict[str, Any]
     secrets: dict[str, str]
-    growth: dict[str, int]
+    growth: Amount
 
 
 def draft_changes(vm: VirtualMachine, changes: VmChanges) -> Changes:
@@ -39,6 +40,11 @@ def draft_changes(vm: VirtualMachine, changes: VmChanges) -> Changes:
     secrets = {}
     if changes.cloud_init is not None and changes.cloud_init.password:
         secrets["password"] = changes.cloud_init.password
+    growth = Amount(
+        cores=max(0, (cores or 0) - vm.cores),
+        memory_mib=max(0, (memory_mib or 0) - vm.memory_mib),
+        disk_bytes=max(0, disk_gib * GIB - vm.disk_bytes),
+    )
     nothing = not (options or secrets or disk_gib or changes.network)
     return Changes(
         params={}
@@ -48,13 +54,10 @@ def draft_changes(vm: VirtualMachine, changes: VmChanges) -> Changes:
             "disk_gib": disk_gib,
             "network": changes.network or "",
             "size": size.name if size else None,
+            "growth": asdict(growth),
         },
         secrets=secrets,
-        growth={
-            "cores": max(0, (cores or 0) - vm.cores),
-            "memory_mib": max(0, (memory_mib or 0) - vm.memory_mib),
-            "disk_bytes": max(0, disk_gib * GIB - vm.disk_bytes),
-        },
+        growth=growth,
     )
 
 

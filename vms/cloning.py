@@ -9,9 +9,9 @@ from proxmox import ProxmoxError
 from proxmox.results import GuestConfig
 from vms import observe
 from vms.asked import CloneOf
-from vms.creation import Draft, storage_lanes
+from vms.creation import Draft
 from vms.models import PAUSED, RUNNING, VirtualMachine
-from vms.placement import Placement
+from vms.placement import Need
 from vms.preflight import client_of, find_node
 
 LOOK_S = 5.0
@@ -46,7 +46,6 @@ def draft_clone(source: VirtualMachine, asked: CloneOf, *, by: Actor) -> Draft:
     vm = VirtualMachine(
         cluster=source.cluster,
         vmid=0,
-        node=node,
         project=source.project or by.project,
         name=asked.name,
         description=values["description"],
@@ -62,14 +61,19 @@ def draft_clone(source: VirtualMachine, asked: CloneOf, *, by: Actor) -> Draft:
         cloud_init=values["cloud_init"],
     )
     runs = source.power in {RUNNING, PAUSED}
-    lanes = storage_lanes(source.cluster, node, disk_storages(config, asked.storage))
-    if runs:
-        # Proxmox locks a running source for itself.
-        lanes.append([f"source:{source.vmid}", 1])
     return Draft(
         vm=vm,
         source_claim=(source.claim, EXCLUSIVE if runs else SHARED),
-        placement=Placement(node, "asked for" if asked.node else "where its source is"),
+        need=Need(
+            # It is not started, so it takes no memory yet.
+            memory_mib=0,
+            disk_bytes=0 if asked.linked else values["disk_bytes"],
+            storages=disk_storages(config, asked.storage),
+            node=node,
+            node_because="asked for" if asked.node else "where its source is",
+        ),
+        # Proxmox locks a running source for itself.
+        lanes=((f"source:{source.vmid}", 1),) if runs else (),
         params={
             "template_name": source.name,
             "template_node": source.node,
@@ -77,14 +81,13 @@ def draft_clone(source: VirtualMachine, asked: CloneOf, *, by: Actor) -> Draft:
             "linked": asked.linked,
             "storage": asked.storage,
             "description": values["description"],
-            "lanes": lanes,
         },
         secrets={},
     )
 
 
-def disk_storages(config: GuestConfig, storage: str) -> list[str]:
+def disk_storages(config: GuestConfig, storage: str) -> tuple[str, ...]:
     if storage:
-        return [storage]
+        return (storage,)
     disks = (disk for disk in config.disks if not disk.is_cdrom)
-    return sorted({disk.storage for disk in disks if disk.storage})
+    return tuple(sorted({disk.storage for disk in disks if disk.storage}))

@@ -3,40 +3,62 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import uuid
+from copy import copy
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from django.db.models.base import ModelState
+
 from accounts.actors import Actor
-from clusters.models import ONLINE, Cluster, Storage
+from clusters.models import ONLINE, Cluster
 from operations.models import SHARED
-from operations.refusals import Conflict, InvalidInput, Unavailable
+from operations.refusals import Conflict, InvalidInput, Refusal, Unavailable
 from templates_app.models import Template
 from vms.asked import NewVm
 from vms.models import GIB, Size, VirtualMachine
-from vms.placement import Placement, choose_node
+from vms.placement import Capacity, Need, Placement
+from vms.quota import Amount, Headroom
 
 # Without a size: what API.md promises.
 DEFAULT_CORES, DEFAULT_MEMORY_MIB, DEFAULT_DISK_GIB = 1, 1024, 20
 
-# How many allocations a storage takes at once by default, by its plugin. Proxmox serialises them
-# cluster-wide on shared storage and lets the rest time out.
-STORAGE_LANES = {"dir": 2, "nfs": 1, "cifs": 1, "lvm": 2, "lvmthin": 4, "zfspool": 4, "rbd": 4}
-NODE_LANE = 8
 
-
-@dataclass(frozen=True)
+@dataclass
 class Draft:
     """A creation about to be accepted: the VM's row, unsaved, and the operation's parameters."""
 
     vm: VirtualMachine
     source_claim: tuple[str, str]
-    placement: Placement
+    need: Need
     params: dict[str, Any]
     secrets: dict[str, str]
+    # Where it queues beside its node and storages.
+    lanes: tuple[tuple[str, int], ...] = ()
+    placement: Placement | None = None
+
+    def place(self, capacity: Capacity) -> Placement:
+        """Choose its node. Raises InvalidInput, Conflict."""
+        self.placement = placement = capacity.choose(self.need)
+        self.vm.node = placement.node
+        self.params |= {
+            "placement": asdict(placement),
+            "need": asdict(self.need),
+            "lanes": [*self.lanes, *capacity.lanes(placement.node, self.need.storages)],
+        }
+        return placement
+
+    def numbered(self, number: int) -> Draft:
+        """The same once more, as one of a batch."""
+        vm = copy(self.vm)
+        # A row of its own, not the first one's again.
+        vm._state, vm.uuid = ModelState(), uuid.uuid4()
+        vm.name = f"{self.vm.name}-{number}"
+        return replace(self, vm=vm, params=dict(self.params))
 
 
 def draft_vm(asked: NewVm, *, by: Actor) -> Draft:
-    """Raises Refusal for everything that cannot be; asks no cluster and writes nothing."""
+    """Raises Refusal for what cannot be; asks no cluster, writes nothing, chooses no node yet."""
     template = find_template(asked.template, cluster=asked.cluster, by=by)
     size = find_size(asked.size)
     cores = asked.cores or (size.cores if size else DEFAULT_CORES)
@@ -48,19 +70,10 @@ def draft_vm(asked: NewVm, *, by: Actor) -> Draft:
             f"Template {template.name} has no cloud-init drive, so this could not be applied.",
         )
     disk_bytes = max(disk_gib * GIB, template.disk_bytes)
-    placement = choose_node(
-        template=template,
-        memory_mib=memory_mib,
-        disk_bytes=disk_bytes,
-        node=asked.node,
-        network=asked.network,
-        storage=asked.storage,
-        linked=asked.linked,
-    )
+    storages = [asked.storage] if asked.storage else template.storages
     vm = VirtualMachine(
         cluster=template.cluster,
         vmid=0,
-        node=placement.node,
         project=by.project,
         name=asked.name,
         description=asked.description,
@@ -81,7 +94,15 @@ def draft_vm(asked: NewVm, *, by: Actor) -> Draft:
     return Draft(
         vm=vm,
         source_claim=(template.claim, SHARED),
-        placement=placement,
+        need=Need(
+            memory_mib=memory_mib,
+            disk_bytes=0 if asked.linked else disk_bytes,
+            storages=tuple(storages),
+            node=asked.node,
+            network=asked.network,
+            only_on=() if template.is_on_shared_storage else (template.node,),
+            only_because=f"template {template.name} is on local storage of {template.node}",
+        ),
         params={
             "template_name": template.name,
             "template_node": template.node,
@@ -97,15 +118,41 @@ def draft_vm(asked: NewVm, *, by: Actor) -> Draft:
             "cloud_init": asked.cloud_init.without_secret(),
             "start_on_create": asked.start_on_create,
             "keep": asked.keep,
-            "placement": {"node": placement.node, "reason": placement.reason},
-            "lanes": storage_lanes(
-                template.cluster,
-                placement.node,
-                [asked.storage] if asked.storage else template.storages,
-            ),
         },
         secrets={"password": asked.cloud_init.password} if asked.cloud_init.password else {},
     )
+
+
+def fit(
+    drafts: list[Draft], capacity: Capacity, headroom: Headroom, *, at_least: int
+) -> list[Draft]:
+    """Those that find a node and are within the quota, placed; in the order that was asked for.
+
+    Raises Refusal, with what stood against the next, when they are fewer than `at_least`.
+    """
+    fitting: list[Draft] = []
+    for draft in drafts:
+        try:
+            draft.place(capacity)
+            headroom.take(Amount.of(draft.vm))
+        except Refusal:
+            if len(fitting) < at_least:
+                raise
+            break
+        fitting.append(draft)
+    return fitting
+
+
+def draft_batch(asked: NewVm, *, by: Actor) -> list[Draft]:
+    """One draft, or with `count` so many, numbered from 1. Raises Refusal as `draft_vm`."""
+    draft = draft_vm(asked, by=by)
+    if asked.count is None:
+        return [draft]
+    return [draft.numbered(number) for number in range(1, asked.count + 1)]
+
+
+def least_of(asked: NewVm) -> int:
+    return asked.min_count or asked.count or 1
 
 
 def find_template(wanted: str, *, cluster: str, by: Actor) -> Template:
@@ -171,14 +218,3 @@ def wanted_disk(asked: NewVm, size: Size | None, template: Template) -> int:
         return asked.disk_gib
     chosen = size.disk_gib if size else DEFAULT_DISK_GIB
     return chosen if chosen * GIB >= template.disk_bytes else own
-
-
-def storage_lanes(cluster: Cluster, node: str, storages: list[str]) -> list[list[Any]]:
-    """Where a clone queues: its node, and each storage it allocates on."""
-    lanes: list[list[Any]] = [[f"node:{node}", NODE_LANE]]
-    for name in storages:
-        storage = Storage.objects.filter(cluster=cluster, node=node, name=name).first()
-        if storage is not None:
-            where = name if storage.is_shared else f"{name}@{node}"
-            lanes.append([f"storage:{where}", STORAGE_LANES.get(storage.kind, 2)])
-    return lanes

@@ -8,35 +8,35 @@ from django.db import transaction
 
 from accounts.actors import Actor
 from vms.asked import NewVm
-from vms.creation import Draft, draft_vm
-from vms.quota import check_quota
+from vms.creation import Draft, draft_batch, fit, least_of
+from vms.placement import Capacity
+from vms.quota import Headroom
 
 
 def describe_creation(asked: NewVm, *, by: Actor) -> dict[str, Any]:
     """Raises Refusal, exactly as the creation would. Takes no VMID and writes nothing."""
-    draft = draft_vm(asked, by=by)
-    vm = draft.vm
+    drafts = draft_batch(asked, by=by)
+    vm = drafts[0].vm
     with transaction.atomic():
-        quota = check_quota(
-            by.project,
-            vms=1,
-            cores=vm.cores,
-            memory_mib=vm.memory_mib,
-            disk_bytes=vm.disk_bytes,
-        )
+        headroom = Headroom(vm.project)
+        fitting = fit(drafts, Capacity(vm.cluster), headroom, at_least=least_of(asked))
+    placement = fitting[0].placement
+    assert placement is not None, "it was placed just now"
     return {
         "dry_run": True,
+        "count": len(fitting),
         "cluster": vm.cluster.name,
         "node": vm.node,
-        "reason": draft.placement.reason,
-        "rejected_nodes": draft.placement.rejected,
-        "template": {"id": str(draft.params["template_vmid"]), "name": vm.template_name},
+        "nodes": [draft.vm.node for draft in fitting],
+        "reason": placement.reason,
+        "rejected_nodes": placement.rejected,
+        "template": {"id": str(drafts[0].params["template_vmid"]), "name": vm.template_name},
         "size": vm.size.name if vm.size else None,
         "cores": vm.cores,
         "memory": vm.memory_mib,
         "disk_size": vm.disk_gib,
-        "quota": quota,
-        "calls": calls(draft),
+        "quota": headroom.effect(),
+        "calls": calls(drafts[0]),
     }
 
 

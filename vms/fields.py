@@ -59,6 +59,16 @@ def check_name(name: str) -> None:
         )
 
 
+def check_numbered_name(name: str, count: int) -> None:
+    """Has the name room for `-1` … `-count` behind it? Raises ValidationError."""
+    longest = f"{name}-{count}"
+    if len(longest) > 63:
+        raise serializers.ValidationError(
+            {"name": f"With its number {longest[-10:]} it would be longer than 63 characters."}
+        )
+    check_name(longest)
+
+
 def check_snapshot_name(name: str) -> None:
     """Proxmox's rule; `current` is what it calls the present state."""
     if not _SNAPSHOT.fullmatch(name) or name == "current":
@@ -145,6 +155,11 @@ def normalise_ip_config(text: str, gateway: str = "") -> str:
     _check_family(parts, "ip", "gw", 4, {"dhcp"})
     _check_family(parts, "ip6", "gw6", 6, {"dhcp", "auto"})
     return ",".join(f"{key}={parts[key]}" for key in ("ip", "gw", "ip6", "gw6") if key in parts)
+
+
+def is_static(ip_config: str) -> bool:
+    """Does it give a VM an address of its own?"""
+    return "/" in ip_config
 
 
 def _check_family(

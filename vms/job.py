@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from django.db import transaction
@@ -17,6 +17,7 @@ from proxmox import Client, NotFound, Unreachable, Upid
 from proxmox.results import GuestConfig, GuestStatus
 from vms.marks import Mark, read_mark
 from vms.models import GivenUpVmid, VirtualMachine
+from vms.placement import Placement
 
 READ_S = 10.0
 
@@ -132,6 +133,18 @@ class VmJob(Job):
         return [str(task.upid) for task in tasks if owner_of(task.upid) == mine]
 
     # --- our rows ---
+
+    def move_to(self, placement: Placement, lanes: list[tuple[str, int]]) -> None:
+        """Make the VM on another node than was chosen when it was accepted, and say so."""
+        old, params = self.vm.node, self.operation.params
+        kept = [lane for lane in params["lanes"] if lane[0].startswith("source:")]
+        params |= {"placement": asdict(placement), "lanes": [*kept, *lanes]}
+        warnings = [*self.operation.warnings, f"Node {old} is down; it goes to {placement.node}."]
+        with transaction.atomic():
+            VirtualMachine.objects.filter(pk=self.vm.pk).update(node=placement.node)
+            Operation.objects.filter(pk=self.operation.pk).update(params=params, warnings=warnings)
+        self.vm.node = placement.node
+        self.operation.warnings = warnings
 
     def take_another_vmid(self) -> None:
         """A foreign VM has our provisional number: take the next, warn, and say so to who asks."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from django.conf import settings
 
 from accounts.crypto import Unsealable
@@ -12,7 +14,6 @@ from operations.refusals import Conflict, InvalidInput, NotFound, Unavailable
 from proxmox import Client, ProxmoxError, TimedOut, Unreachable
 from proxmox import NotFound as NotInProxmox
 from vms import observe
-from vms.creation import Draft
 from vms.job import is_taken
 from vms.models import ERROR, UNKNOWN, VirtualMachine
 
@@ -31,31 +32,41 @@ def client_of(cluster: Cluster) -> Client:
         raise Unavailable("secret_unreadable", str(error)) from None
 
 
-def with_free_vmid(draft: Draft) -> Draft:
-    """Give the VM the next number that neither we nor, as far as it answers, Proxmox knows.
+def give_vmids(cluster: Cluster, vms: list[VirtualMachine]) -> None:
+    """Give each VM the next number that neither we nor, as far as it answers, Proxmox knows.
 
-    The number is provisional all the same: a clone under a taken one is noticed and moved.
+    The numbers are provisional all the same: a clone under a taken one is noticed and moved.
+    However many there are, Proxmox is asked for LOOK_S in all.
     """
-    cluster = draft.vm.cluster
     client = client_of(cluster)
+    until = time.monotonic() + LOOK_S
     try:
-        for _ in range(VMID_TRIES):
-            draft.vm.vmid = next_vmid(cluster, lambda vmid: is_taken(cluster, vmid))
-            try:
-                if client.vmid_is_free(draft.vm.vmid, timeout_s=LOOK_S):
-                    break
-            except TimedOut:
-                # Slow, or silent since inventory looked: the worker asks again, and longer.
-                break
-            except Unreachable as error:
-                raise Unavailable(
-                    "cluster_unavailable", f"Cluster {cluster} cannot be reached: {error}"
-                ) from None
-            except ProxmoxError:
-                break
+        for vm in vms:
+            vm.vmid = free_vmid(cluster, client, until)
     except NoVmidLeft as error:
         raise Conflict("no_vmid_left", str(error)) from None
-    return draft
+
+
+def free_vmid(cluster: Cluster, client: Client, until: float) -> int:
+    vmid = 0
+    for _ in range(VMID_TRIES):
+        vmid = next_vmid(cluster, lambda vmid: is_taken(cluster, vmid))
+        left_s = until - time.monotonic()
+        if left_s <= 0:
+            break
+        try:
+            if client.vmid_is_free(vmid, timeout_s=left_s):
+                break
+        except TimedOut:
+            # Slow, or silent since inventory looked: the worker asks again, and longer.
+            break
+        except Unreachable as error:
+            raise Unavailable(
+                "cluster_unavailable", f"Cluster {cluster} cannot be reached: {error}"
+            ) from None
+        except ProxmoxError:
+            break
+    return vmid
 
 
 def check_state(vm: VirtualMachine, verb: str, allowed: set[str]) -> None:

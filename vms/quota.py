@@ -2,48 +2,106 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from django.db.models import Count, Sum
 
 from accounts.models import Project, Quota
+from operations.models import Operation
 from operations.refusals import NotAllowed
 from vms.models import GIB, VirtualMachine
+
+
+@dataclass(frozen=True)
+class Amount:
+    """Of what quotas limit: VMs, cores, MiB of memory, bytes of disk."""
+
+    vms: int = 0
+    cores: int = 0
+    memory_mib: int = 0
+    disk_bytes: int = 0
+
+    @classmethod
+    def of(cls, vm: VirtualMachine) -> Amount:
+        return cls(1, vm.cores, vm.memory_mib, vm.disk_bytes)
+
+    def __add__(self, more: Amount) -> Amount:
+        return Amount(
+            self.vms + more.vms,
+            self.cores + more.cores,
+            self.memory_mib + more.memory_mib,
+            self.disk_bytes + more.disk_bytes,
+        )
+
+    def counted(self) -> dict[str, int]:
+        """In the API's words and units: memory in MiB, disk in GiB."""
+        return {
+            "vms": self.vms,
+            "cores": self.cores,
+            "memory": self.memory_mib,
+            "disk": -(-self.disk_bytes // GIB),
+        }
+
 
 UNITS = {"vms": "VMs", "cores": "cores", "memory": "MiB of memory", "disk": "GiB of disk"}
 
 
-def check_quota(
-    project: Project | None, *, vms: int, cores: int, memory_mib: int, disk_bytes: int
-) -> dict[str, dict[str, int | None]]:
-    """Would this much more still fit? In the transaction that writes the VM's row.
+class Headroom:
+    """What a project may still take. In the transaction that writes the rows.
 
     The project's quota is locked, so that parallel requests are counted one after the other.
-    Returns what is used, added and allowed. Raises NotAllowed, naming what would be exceeded.
     """
-    quota = Quota.objects.select_for_update().filter(project=project).first() if project else None
-    if quota is None:
-        return {}
-    limits = (quota.vms, quota.cores, quota.memory_mib, quota.disk_gib)
-    more = (vms, cores, memory_mib, -(-disk_bytes // GIB))
-    effect: dict[str, dict[str, int | None]] = {}
-    for (name, used), adds, limit in zip(usage_of(project).items(), more, limits, strict=True):
-        if limit is not None and used + adds > limit:
-            raise NotAllowed(
-                "quota_exceeded",
-                f"Project {project} may have {limit} {UNITS[name]}; "
-                f"it has {used} and this needs {adds}.",
-            )
-        effect[name] = {"used": used, "adds": adds, "limit": limit}
-    return effect
+
+    def __init__(self, project: Project | None) -> None:
+        self.project = project
+        quotas = Quota.objects.select_for_update().filter(project=project)
+        self.quota = quotas.first() if project else None
+        self.used = usage_of(project) if self.quota else Amount()
+        self.added = Amount()
+
+    @property
+    def limits(self) -> dict[str, int | None]:
+        quota = self.quota
+        if quota is None:
+            return dict.fromkeys(UNITS)
+        return {
+            "vms": quota.vms,
+            "cores": quota.cores,
+            "memory": quota.memory_mib,
+            "disk": quota.disk_gib,
+        }
+
+    def take(self, more: Amount) -> None:
+        """Raises NotAllowed, naming what would be exceeded; then nothing is taken."""
+        after = (self.used + self.added + more).counted()
+        before = (self.used + self.added).counted()
+        for name, limit in self.limits.items():
+            if limit is not None and after[name] > max(limit, before[name]):
+                raise NotAllowed(
+                    "quota_exceeded",
+                    f"Project {self.project} may have {limit} {UNITS[name]}; it has "
+                    f"{before[name]} and this needs {after[name] - before[name]}.",
+                )
+        self.added += more
+
+    def effect(self) -> dict[str, dict[str, int | None]]:
+        """What is used, added and allowed; nothing where there is no quota."""
+        if self.quota is None:
+            return {}
+        used, added = self.used.counted(), self.added.counted()
+        return {
+            name: {"used": used[name], "adds": added[name], "limit": limit}
+            for name, limit in self.limits.items()
+        }
 
 
-def usage_of(project: Project | None) -> dict[str, int]:
-    """What the project's living VMs take, in the order and units of UNITS."""
+def usage_of(project: Project | None) -> Amount:
+    """What the project's living VMs take, and what those that grow at the moment will take."""
     sums = VirtualMachine.objects.filter(project=project, deleted_at=None).aggregate(
         vms=Count("id"), cores=Sum("cores"), memory_mib=Sum("memory_mib"), disk=Sum("disk_bytes")
     )
-    return {
-        "vms": sums["vms"],
-        "cores": sums["cores"] or 0,
-        "memory": sums["memory_mib"] or 0,
-        "disk": -(-(sums["disk"] or 0) // GIB),
-    }
+    used = Amount(sums["vms"], sums["cores"] or 0, sums["memory_mib"] or 0, sums["disk"] or 0)
+    growing = Operation.objects.unfinished().filter(project=project, kind="update_vm")
+    for growth in growing.values_list("params__growth", flat=True):
+        used += Amount(**(growth or {}))
+    return used

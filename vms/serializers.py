@@ -15,6 +15,7 @@ from vms.asked import CloudInit, NewVm, VmChanges
 from vms.fields import StrictBooleanField, StrictCharField, StrictIntegerField
 from vms.models import CORES, DISK_GIB, MEMORY_MIB, Size, VirtualMachine, VmUsage
 
+COUNT_MAX = 100
 _METADATA_KEY = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
 
 
@@ -97,6 +98,8 @@ class CreateVmSerializer(VmFields):
     linked = StrictBooleanField(default=False)
     start_on_create = StrictBooleanField(default=True)
     keep = StrictBooleanField(default=False)
+    count = StrictIntegerField(min_value=1, max_value=COUNT_MAX, required=False)
+    min_count = StrictIntegerField(min_value=1, max_value=COUNT_MAX, required=False)
 
     def to_internal_value(self, data: Any) -> Any:
         # A VMID is as good as a name, also as the number that it is.
@@ -111,7 +114,21 @@ class CreateVmSerializer(VmFields):
             )
         if attrs.get("ip_config"):
             attrs["cloud_init"] = self._with_ip_config(attrs)
+        self._check_batch(attrs)
         return attrs
+
+    def _check_batch(self, attrs: dict[str, Any]) -> None:
+        count, least = attrs.get("count"), attrs.get("min_count")
+        if least is not None and (count is None or least > count):
+            raise ValidationError({"min_count": "Give a `count`, and no more than that."})
+        if count is None:
+            return
+        fields.check_numbered_name(attrs["name"], count)
+        ip_config = attrs.get("cloud_init", {}).get("ip_config", "")
+        if count > 1 and fields.is_static(ip_config):
+            raise ValidationError(
+                {"ip_config": f"{count} VMs cannot have one address; use ip=dhcp for a batch."}
+            )
 
     def _with_ip_config(self, attrs: dict[str, Any]) -> dict[str, Any]:
         cloud_init = dict(attrs.get("cloud_init", {}))
@@ -147,6 +164,8 @@ def new_vm_of(checked: dict[str, Any]) -> NewVm:
         start_on_create=checked["start_on_create"],
         is_protected=checked.get("protected", False),
         keep=checked["keep"],
+        count=checked.get("count"),
+        min_count=checked.get("min_count"),
     )
 
 

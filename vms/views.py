@@ -109,8 +109,8 @@ class VmViewSet(ViewSet):
         asked = new_vm_of(parse(CreateVmSerializer, request))
         if flag_of(request, "dry_run"):
             return Response(describe_creation(asked, by=actor_of(request)))
-        _, operation = actions.create_vm(asked=asked, by=actor_of(request))
-        return accepted(operation)
+        made = actions.create_vms(asked=asked, by=actor_of(request))
+        return accepted(*(operation for _, operation in made))
 
     @idempotent
     def destroy(self, request: Request, pk: str) -> Response:

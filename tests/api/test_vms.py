@@ -648,6 +648,6 @@ def test_twenty_at_once_never_exceed_the_quota(cluster, project):
 
     codes = sorted(answer.status_code for answer in answers)
     assert codes == [202] * 5 + [403] * 15
-    assert usage_of(Project.objects.get(pk=project.pk))["vms"] == 5
+    assert usage_of(Project.objects.get(pk=project.pk)).vms == 5
     vmids = [answer.json()["vmid"] for answer in answers if answer.status_code == 202]
     assert len(set(vmids)) == 5

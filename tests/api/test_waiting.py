@@ -121,6 +121,24 @@ def test_actions_and_a_deletion_that_are_waited_for_answer_200(serve, worker, si
     assert sim.guest(int(vmid)) is None
 
 
+def test_a_batch_that_is_waited_for_answers_when_its_last_task_has_ended(serve, worker, sim):
+    answer = serve(ask("POST", "/vms", {**NEW, "count": 2}, "wait=60"))
+    body = answer.json()
+    assert answer.status_code == 201, body
+    assert [vm["status"] for vm in body["vms"]] == ["running", "running"]
+    assert [task["status"] for task in body["tasks"]] == ["succeeded", "succeeded"]
+
+
+def test_of_a_batch_that_failed_in_part_the_answer_lists_what_came_of_each(serve, worker, sim):
+    sim.cause(accidents.fail_next_task, kind="qmclone", text="no space left on the pool")
+    answer = serve(ask("POST", "/vms", {**NEW, "count": 2}, "wait=60"))
+    body = answer.json()
+    assert answer.status_code in {409, 502}
+    assert "no space left on the pool" in body["error"]
+    assert sorted(task["status"] for task in body["tasks"]) == ["failed", "succeeded"]
+    assert len(body["vms"]) == 2
+
+
 def test_a_task_that_fails_answers_with_its_error(serve, worker, sim):
     sim.cause(accidents.fail_next_task, kind="qmclone", text="no space left on the pool")
     answer = serve(ask("POST", "/vms", NEW, "wait=60"))

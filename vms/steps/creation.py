@@ -7,12 +7,14 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
+from operations.refusals import Refusal
 from proxmox import Conflict, NotFound, OutcomeUnknown, ProxmoxError, Upid
 from proxmox.results import GuestConfig
 from vms import observe
 from vms.job import VmJob
 from vms.marks import read_mark, with_mark
 from vms.models import GIB
+from vms.placement import Capacity, Need
 from vms.steps.locks import refuse_stuck_lock
 
 # Whose it is can be told only when these are gone: until then it shows a placeholder.
@@ -30,6 +32,8 @@ class Clone(Step[VmJob]):
     cancel: ClassVar[Cancel] = Cancel.FINISH_THEN_UNDO
 
     def look(self, job: VmJob) -> Verdict:
+        if job.operation.attempts == 0 and (waiting := leave_dead_node(job)):
+            return waiting
         found = job.find()
         if found is None:
             return Act(f"VM {job.vm.vmid} does not exist")
@@ -76,6 +80,21 @@ class Clone(Step[VmJob]):
 
     def record(self, job: VmJob) -> None:
         observe.save(job.vm, observe.config_values(job.vm, job.config()))
+
+
+def leave_dead_node(job: VmJob) -> Wait | None:
+    """Nothing was asked for yet: a VM whose chosen node is down goes to another, if it may."""
+    node = job.vm.node
+    capacity = Capacity(job.operation.cluster)
+    if node in capacity.nodes and capacity.nodes[node].is_online:
+        return None
+    need = Need.from_json(job.params["need"])
+    try:
+        placement = capacity.choose(need)
+    except Refusal as refusal:
+        return Wait(f"node {node} to come back ({refusal.detail})", check_s=5.0)
+    job.move_to(placement, capacity.lanes(placement.node, need.storages))
+    return None
 
 
 class Configure(Step[VmJob]):
