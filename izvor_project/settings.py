@@ -211,6 +211,9 @@ PROXMOX = {
     "kind": env.choice("IZVOR_PROXMOX_KIND", "proxmox", ("proxmox", "simulator")),
 }
 
+# Where the ISO images with VMs' user-data go; empty: where ISO images go, shared storages first.
+IZVOR_USERDATA_STORAGE = env.text("IZVOR_USERDATA_STORAGE")
+
 # --- The engine: how long things may take, in seconds ---
 
 ENGINE = {

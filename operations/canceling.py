@@ -14,7 +14,7 @@ from proxmox import Upid
 def honour(lease: Lease, plan: Plan[Any], step: Step[Any], job: Job) -> Move:
     """Stop where that is safe; NOT_YET lets the present task or call come to its end."""
     operation = lease.operation
-    if step.cancel is Cancel.NOT_CANCELABLE:
+    if plan.cancel_of(step) is Cancel.NOT_CANCELABLE:
         return NOT_YET
     if operation.upid and not operation.task_exit:
         if step.cancel is Cancel.ABORT and not job.notes.get("aborted"):

@@ -110,8 +110,9 @@ def fail(lease: Lease, code: str, message: str) -> Move:
         )
         state = CANCELED if operation.error_code == "canceled" else FAILED
         return end(lease, state, code=operation.error_code or code, error=left)
-    step = plan_for(operation.kind).find(operation.step)
-    if operation.cancel_requested_at and step.cancel is not Cancel.NOT_CANCELABLE:
+    plan = plan_for(operation.kind)
+    can_cancel = plan.cancel_of(plan.find(operation.step)) is not Cancel.NOT_CANCELABLE
+    if operation.cancel_requested_at and can_cancel:
         return turn_back(lease, "canceled", f"Canceled by {operation.cancel_by or 'a user'}.")
     if operation.params.get("keep"):
         return end(lease, FAILED, code=code, error=message)

@@ -99,9 +99,10 @@ def request_cancel(operation: Operation, *, by: Actor) -> None:
     operation = Operation.objects.select_for_update().get(pk=operation.pk)
     if operation.is_ended:
         raise Conflict("task_ended", f"Task {operation.uuid} has {operation.state} already.")
-    step = plan_for(operation.kind).find(operation.step)
-    if operation.is_undoing or step.cancel is Cancel.NOT_CANCELABLE:
-        doing = "being undone" if operation.is_undoing else f"in step {step.name}"
+    plan = plan_for(operation.kind)
+    way = plan.cancel_of(plan.find(operation.step))
+    if operation.is_undoing or (operation.state != QUEUED and way is Cancel.NOT_CANCELABLE):
+        doing = "being undone" if operation.is_undoing else f"in step {operation.step}"
         raise Conflict(
             "not_cancelable", f"Task {operation.uuid} is {doing} and cannot be canceled there."
         )

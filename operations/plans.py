@@ -152,6 +152,12 @@ class Plan(Generic[J]):
                 return step
         raise LookupError(f"{self.kind} has no step {name}")
 
+    def cancel_of(self, step: Step[J]) -> Cancel:
+        """What a cancel does there; where nothing can be undone, finishing is all that is left."""
+        if step.cancel is Cancel.FINISH_THEN_UNDO and not self.undo:
+            return Cancel.NOT_CANCELABLE
+        return step.cancel
+
     def line(self, *, is_undoing: bool) -> tuple[Step[J], ...]:
         return self.undo if is_undoing else self.steps
 

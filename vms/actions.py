@@ -6,6 +6,7 @@ Proxmox is asked, briefly, before the transaction, never in it. All raise `opera
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from django.db import transaction
 
@@ -209,7 +210,7 @@ def _enqueue(
     by: Actor,
     *,
     after: Operation | None = None,
-    secrets: dict[str, str] | None = None,
+    secrets: dict[str, Any] | None = None,
     **params: object,
 ) -> Operation:
     with transaction.atomic():

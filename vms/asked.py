@@ -16,10 +16,17 @@ class CloudInit:
     ip_config: str = ""
     dns: tuple[str, ...] = ()
     searchdomain: str = ""
+    # A cloud-init script or configuration of the person's own; it may hold secrets.
+    user_data: str = field(default="", repr=False)
 
     @property
     def is_empty(self) -> bool:
         return self == CloudInit()
+
+    def shown(self) -> dict[str, Any]:
+        """As the API shows it: of secrets only that they are set."""
+        secrets = {"password_set": bool(self.password), "user_data_set": bool(self.user_data)}
+        return self.without_secret() | {name: True for name, is_set in secrets.items() if is_set}
 
     def without_secret(self) -> dict[str, Any]:
         values: dict[str, Any] = {

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from operations.refusals import Conflict, InvalidInput
+from accounts.crypto import Unsealable
+from operations.refusals import Conflict, InvalidInput, Unavailable
 from vms.asked import CloudInit, VmChanges
-from vms.creation import find_size
+from vms.creation import check_iso_storage, find_size, secrets_in
 from vms.models import GIB, VirtualMachine
 from vms.quota import Amount
+from vms.userdata import read_sealed, sealable
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Changes:
     """The operation's parameters ({} when nothing is for Proxmox), secrets, and what grows."""
 
     params: dict[str, Any]
-    secrets: dict[str, str]
+    secrets: dict[str, Any]
     growth: Amount
 
 
@@ -37,9 +39,7 @@ def draft_changes(vm: VirtualMachine, changes: VmChanges) -> Changes:
     }
     options |= cloud_init_options(changes.cloud_init)
     options = {name: value for name, value in options.items() if value is not None}
-    secrets = {}
-    if changes.cloud_init is not None and changes.cloud_init.password:
-        secrets["password"] = changes.cloud_init.password
+    secrets = changed_secrets(vm, changes.cloud_init)
     growth = Amount(
         cores=max(0, (cores or 0) - vm.cores),
         memory_mib=max(0, (memory_mib or 0) - vm.memory_mib),
@@ -59,6 +59,22 @@ def draft_changes(vm: VirtualMachine, changes: VmChanges) -> Changes:
         secrets=secrets,
         growth=growth,
     )
+
+
+def changed_secrets(vm: VirtualMachine, cloud_init: CloudInit | None) -> dict[str, Any]:
+    """A VM with user-data of its own gets a new ISO: what was not named stays as it was sealed."""
+    if cloud_init is None:
+        return {}
+    try:
+        present = read_sealed(vm)
+    except Unsealable as error:
+        raise Unavailable("secret_unreadable", str(error)) from None
+    if present is None:
+        if cloud_init.user_data:
+            check_iso_storage(vm.cluster)
+        return secrets_in(cloud_init)
+    named = {name: value for name, value in sealable(cloud_init).items() if value}
+    return {"user_data": present | named}
 
 
 def wanted_disk(vm: VirtualMachine, changes: VmChanges, of_size: int | None) -> int:

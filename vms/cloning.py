@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from accounts.actors import Actor
+from accounts.crypto import Unsealable
 from operations.models import EXCLUSIVE, SHARED
 from operations.refusals import Conflict, InvalidInput, Unavailable
 from proxmox import ProxmoxError
@@ -13,6 +14,7 @@ from vms.creation import Draft
 from vms.models import PAUSED, RUNNING, VirtualMachine
 from vms.placement import Need
 from vms.preflight import client_of, find_node
+from vms.userdata import read_sealed
 
 LOOK_S = 5.0
 
@@ -60,6 +62,10 @@ def draft_clone(source: VirtualMachine, asked: CloneOf, *, by: Actor) -> Draft:
         disk_bytes=values["disk_bytes"],
         cloud_init=values["cloud_init"],
     )
+    try:
+        user_data = read_sealed(source)
+    except Unsealable as error:
+        raise Unavailable("secret_unreadable", str(error)) from None
     runs = source.power in {RUNNING, PAUSED}
     return Draft(
         vm=vm,
@@ -82,7 +88,7 @@ def draft_clone(source: VirtualMachine, asked: CloneOf, *, by: Actor) -> Draft:
             "storage": asked.storage,
             "description": values["description"],
         },
-        secrets={},
+        secrets={"user_data": user_data} if user_data else {},
     )
 
 

@@ -8,6 +8,7 @@ from copy import copy
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from django.conf import settings
 from django.db.models.base import ModelState
 
 from accounts.actors import Actor
@@ -15,10 +16,11 @@ from clusters.models import ONLINE, Cluster
 from operations.models import SHARED
 from operations.refusals import Conflict, InvalidInput, Refusal, Unavailable
 from templates_app.models import Template
-from vms.asked import NewVm
+from vms.asked import CloudInit, NewVm
 from vms.models import GIB, Size, VirtualMachine
 from vms.placement import Capacity, Need, Placement
 from vms.quota import Amount, Headroom
+from vms.userdata import iso_storages, sealable
 
 # Without a size: what API.md promises.
 DEFAULT_CORES, DEFAULT_MEMORY_MIB, DEFAULT_DISK_GIB = 1, 1024, 20
@@ -32,7 +34,7 @@ class Draft:
     source_claim: tuple[str, str]
     need: Need
     params: dict[str, Any]
-    secrets: dict[str, str]
+    secrets: dict[str, Any]
     # Where it queues beside its node and storages.
     lanes: tuple[tuple[str, int], ...] = ()
     placement: Placement | None = None
@@ -64,7 +66,10 @@ def draft_vm(asked: NewVm, *, by: Actor) -> Draft:
     cores = asked.cores or (size.cores if size else DEFAULT_CORES)
     memory_mib = asked.memory_mib or (size.memory_mib if size else DEFAULT_MEMORY_MIB)
     disk_gib = wanted_disk(asked, size, template)
-    if not asked.cloud_init.is_empty and not template.has_cloud_init:
+    cloud_init = asked.cloud_init
+    if cloud_init.user_data:
+        check_iso_storage(template.cluster)
+    elif not cloud_init.is_empty and not template.has_cloud_init:
         raise InvalidInput(
             "cloud_init",
             f"Template {template.name} has no cloud-init drive, so this could not be applied.",
@@ -88,8 +93,7 @@ def draft_vm(asked: NewVm, *, by: Actor) -> Draft:
         memory_mib=memory_mib,
         disk_bytes=disk_bytes,
         network=asked.network,
-        cloud_init=asked.cloud_init.without_secret()
-        | ({"password_set": True} if asked.cloud_init.password else {}),
+        cloud_init=cloud_init.shown(),
     )
     return Draft(
         vm=vm,
@@ -115,12 +119,32 @@ def draft_vm(asked: NewVm, *, by: Actor) -> Draft:
             "disk_gib": disk_gib if disk_gib * GIB > template.disk_bytes else 0,
             "tags": vm.tags,
             "network": asked.network,
-            "cloud_init": asked.cloud_init.without_secret(),
+            "cloud_init": cloud_init.without_secret(),
             "start_on_create": asked.start_on_create,
             "keep": asked.keep,
         },
-        secrets={"password": asked.cloud_init.password} if asked.cloud_init.password else {},
+        secrets=secrets_in(cloud_init),
     )
+
+
+def secrets_in(cloud_init: CloudInit) -> dict[str, Any]:
+    """What is sealed with the operation: user-data with all that goes into its ISO, or a password
+    for Proxmox's own cloud-init drive."""
+    if cloud_init.user_data:
+        return {"user_data": sealable(cloud_init)}
+    return {"password": cloud_init.password} if cloud_init.password else {}
+
+
+def check_iso_storage(cluster: Cluster) -> None:
+    """Raises Conflict where no storage takes the ISO that carries user-data."""
+    if not iso_storages(cluster.pk):
+        named = settings.IZVOR_USERDATA_STORAGE
+        raise Conflict(
+            "no_iso_storage",
+            f"{cluster} has no storage {named or 'that takes ISO images'} "
+            "for the ISO that carries the user-data.",
+            field="cloud_init.user_data",
+        )
 
 
 def fit(

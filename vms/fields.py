@@ -9,6 +9,7 @@ import re
 import struct
 from typing import Any
 
+import yaml
 from rest_framework import serializers
 
 _LABEL = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?")
@@ -25,6 +26,18 @@ KEY_TYPES = {
     "sk-ssh-ed25519@openssh.com",
     "sk-ecdsa-sha2-nistp256@openssh.com",
 }
+
+
+USER_DATA_MAX = 64 * 1024
+# How cloud-init tells what it was given; anything else it would ignore.
+USER_DATA_STARTS = (
+    "#!",
+    "#cloud-config",
+    "#cloud-boothook",
+    "#include",
+    "## template:",
+    "#part-handler",
+)
 
 
 class StrictCharField(serializers.CharField):
@@ -112,6 +125,31 @@ def check_ssh_key(line: str) -> None:
         raise serializers.ValidationError(
             f"This is not a whole {parts[0]} key: its base64 part is cut or altered."
         )
+
+
+def check_user_data(text: str) -> None:
+    """Something that cloud-init will act on, and can read."""
+    if len(text.encode()) > USER_DATA_MAX:
+        raise serializers.ValidationError(f"Give up to {USER_DATA_MAX // 1024} KiB.")
+    if text.startswith("#cloud-config"):
+        try:
+            read = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise serializers.ValidationError(f"This is no YAML: {_place(error)}.") from None
+        if read is not None and not isinstance(read, dict):
+            raise serializers.ValidationError("A #cloud-config holds keys with values.")
+        return
+    is_multipart = text.lower().startswith(("content-type: multipart", "mime-version:"))
+    if not (is_multipart or text.startswith(USER_DATA_STARTS)):
+        raise serializers.ValidationError(
+            "Begin with #cloud-config, #! for a script, or another start that cloud-init knows."
+        )
+
+
+def _place(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or "it cannot be read"
+    return f"{problem}, in line {mark.line + 1}" if mark else problem
 
 
 def _strings(blob: bytes) -> list[bytes]:

@@ -192,6 +192,19 @@ class VirtualMachine(models.Model):
         return int(exact) if exact == int(exact) else round(exact, 2)
 
 
+class UserData(models.Model):
+    """A VM's own user-data, and the ISO image that brings it to cloud-init."""
+
+    vm = models.OneToOneField(
+        VirtualMachine, on_delete=models.CASCADE, primary_key=True, related_name="user_data"
+    )
+    sealed = models.TextField(help_text="what the ISO is made from, encrypted: clones need theirs")
+    volume = models.CharField(max_length=255, help_text="the ISO's volume ID in Proxmox")
+
+    def __str__(self) -> str:
+        return self.volume
+
+
 class VmUsage(models.Model):
     """What a VM uses now. Apart from its metadata, because it changes at every look."""
 

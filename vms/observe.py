@@ -70,6 +70,8 @@ def cloud_init_of(config: GuestConfig) -> dict[str, Any]:
         shown["searchdomain"] = config.searchdomain
     if config.raw.get("cipassword"):
         shown["password_set"] = True
+    if any(":iso/izvor-" in disk.volume for disk in config.disks):
+        shown["user_data_set"] = True
     return shown
 
 

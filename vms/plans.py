@@ -17,7 +17,6 @@ from vms.steps.creation import (
     Clone,
     Configure,
     Discard,
-    Enlarge,
     GrowDisk,
     Ready,
     StopToDiscard,
@@ -29,13 +28,20 @@ from vms.steps.power import (
     Resume,
     ShutDown,
     Start,
-    StartAgain,
     StartIfAsked,
     Stop,
     StopForDeletion,
     Suspend,
 )
 from vms.steps.snapshots import DeleteSnapshot, MarkAgain, Observe, Rollback, TakeSnapshot
+from vms.steps.user_data import (
+    AttachAgain,
+    AttachUserData,
+    DetachUserData,
+    DiscardUserData,
+    DropUserData,
+    UploadUserData,
+)
 
 # The cluster's list lags up to 10 s behind; it counts for a VM again this long after an operation.
 SETTLED_AFTER = datetime.timedelta(seconds=15)
@@ -90,21 +96,33 @@ PLANS: tuple[Plan[VmJob], ...] = (
         Clone(),
         Configure(),
         GrowDisk(),
+        UploadUserData(),
+        AttachUserData(),
         Start(),
         Ready(),
-        undo=(StopToDiscard(), Discard()),
+        undo=(StopToDiscard(), Discard(), DiscardUserData()),
         on_end=end_creation,
     ),
     plan(
         "clone_vm",
         "Clone",
         Clone(),
+        UploadUserData(),
+        AttachUserData(),
         Ready(),
-        undo=(StopToDiscard(), Discard()),
+        undo=(StopToDiscard(), Discard(), DiscardUserData()),
         on_end=end_creation,
     ),
-    plan("update_vm", "Update", Reconfigure(), Enlarge(), Observe()),
-    plan("start_vm", "Start", StartAgain()),
+    plan(
+        "update_vm",
+        "Update",
+        Reconfigure(),
+        UploadUserData(),
+        AttachUserData(),
+        GrowDisk(),
+        Observe(),
+    ),
+    plan("start_vm", "Start", Start()),
     plan("stop_vm", "Stop", Stop()),
     plan("shutdown_vm", "Shut down", ShutDown()),
     plan("reboot_vm", "Reboot", Reboot()),
@@ -114,9 +132,17 @@ PLANS: tuple[Plan[VmJob], ...] = (
     plan("migrate_vm", "Migrate", Migrate()),
     plan("take_snapshot", "Snapshot", TakeSnapshot()),
     plan("delete_snapshot", "Delete snapshot", DeleteSnapshot()),
-    plan("rollback_snapshot", "Roll back", Rollback(), MarkAgain(), StartIfAsked(), Observe()),
-    plan("convert_vm", "Convert to template", Convert()),
-    plan("delete_vm", "Delete", StopForDeletion(), Destroy(), on_end=end_deletion),
+    plan(
+        "rollback_snapshot",
+        "Roll back",
+        Rollback(),
+        MarkAgain(),
+        AttachAgain(),
+        StartIfAsked(),
+        Observe(),
+    ),
+    plan("convert_vm", "Convert to template", DetachUserData(), Convert(), DropUserData()),
+    plan("delete_vm", "Delete", StopForDeletion(), Destroy(), DropUserData(), on_end=end_deletion),
 )
 
 

@@ -8,14 +8,14 @@ from django.conf import settings
 
 from accounts.crypto import Unsealable
 from clusters.connect import connect
-from clusters.models import Cluster, Node
+from clusters.models import Cluster, Node, Storage
 from clusters.vmids import NoVmidLeft, next_vmid
 from operations.refusals import Conflict, InvalidInput, NotFound, Unavailable
 from proxmox import Client, ProxmoxError, TimedOut, Unreachable
 from proxmox import NotFound as NotInProxmox
 from vms import observe
 from vms.job import is_taken
-from vms.models import ERROR, UNKNOWN, VirtualMachine
+from vms.models import ERROR, UNKNOWN, UserData, VirtualMachine
 
 LOOK_S = 1.0
 # Numbers in a row that Proxmox may know and inventory does not (yet).
@@ -161,6 +161,15 @@ def check_target(vm: VirtualMachine, name: str) -> None:
     """Can the VM move there?"""
     if find_node(vm.cluster, name).name == vm.node:
         raise Conflict("already_there", f"VM {vm} is on {name} already.", field="node")
+    iso = UserData.objects.filter(vm=vm).values_list("volume", flat=True).first() or ""
+    storage = iso.partition(":")[0]
+    here = Storage.objects.filter(cluster=vm.cluster, node=vm.node, name=storage)
+    if here.filter(is_shared=False).exists():
+        raise Conflict(
+            "local_iso",
+            f"The ISO with VM {vm}'s user-data is on {storage}, which only {vm.node} has, so that "
+            "it cannot move: set IZVOR_USERDATA_STORAGE to a shared storage for VMs that shall.",
+        )
 
 
 def snapshot_names(vm: VirtualMachine) -> set[str] | None:

@@ -37,6 +37,13 @@ class CloudInitSerializer(StrictSerializer):
         max_length=6,
     )
     searchdomain = StrictCharField(max_length=253, required=False, validators=[fields.check_name])
+    user_data = StrictCharField(
+        required=False,
+        write_only=True,
+        trim_whitespace=False,
+        validators=[fields.check_user_data],
+        help_text="what cloud-init calls user-data: a #cloud-config, a script …; up to 64 KiB",
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if "ip_config" in attrs or "gateway" in attrs:
@@ -182,6 +189,7 @@ def cloud_init_of(checked: dict[str, Any]) -> CloudInit:
         ip_config=checked.get("ip_config", ""),
         dns=tuple(checked.get("dns", [])),
         searchdomain=checked.get("searchdomain", ""),
+        user_data=checked.get("user_data", ""),
     )
 
 

@@ -10,8 +10,10 @@ from operations.models import Operation
 from pve_simulator.testing import SimulatorThread
 from tests.conftest import run_until
 from vms import actions
-from vms.asked import CloneOf, NewVm, VmChanges
+from vms.asked import CloneOf, CloudInit, NewVm, VmChanges
 from vms.models import VirtualMachine
+
+USER_DATA = CloudInit(user="ana", user_data="#!/bin/sh\necho hello\n")
 
 
 def a_new_vm(name: str = "web", **asked: Any) -> NewVm:
@@ -38,7 +40,7 @@ def a_vm(sim: SimulatorThread, by: Actor, *, running: bool = True, **asked: Any)
 def ask_for(kind: str, vm: VirtualMachine | None, by: Actor) -> tuple[VirtualMachine, Operation]:
     """An operation of this kind, accepted and not yet begun, and the VM it makes or works on."""
     if vm is None:
-        return actions.create_vm(asked=a_new_vm(), by=by)
+        return actions.create_vm(asked=a_new_vm(cloud_init=USER_DATA), by=by)
     if kind == "clone_vm":
         return actions.clone_vm(vm=vm, asked=CloneOf(name="copy"), by=by)
     operation = VERBS[kind](vm, by)
@@ -63,7 +65,9 @@ VERBS: dict[str, Callable[[VirtualMachine, Actor], Operation | None]] = {
         vm=vm, name="first", start=True, by=by
     ),
     "update_vm": lambda vm, by: actions.update_vm(
-        vm=vm, changes=VmChanges(cores=2, disk_gib=6, tags=("changed",)), by=by
+        vm=vm,
+        changes=VmChanges(cores=2, disk_gib=6, tags=("changed",), cloud_init=USER_DATA),
+        by=by,
     ),
     "convert_vm": lambda vm, by: actions.convert_vm(vm=vm, by=by),
     "delete_vm": lambda vm, by: actions.delete_vm(vm=vm, by=by),
@@ -75,7 +79,9 @@ def vm_for(kind: str, sim: SimulatorThread, by: Actor) -> VirtualMachine | None:
     if kind == "create_vm":
         return None
     stopped = kind in {"start_vm", "clone_vm", "convert_vm", "update_vm"}
-    vm = a_vm(sim, by, running=not stopped)
+    # With an ISO of its own wherever a plan has to do with it; on local storage it may not move.
+    has_iso = kind in {"clone_vm", "convert_vm", "rollback_snapshot", "delete_vm"}
+    vm = a_vm(sim, by, running=not stopped, cloud_init=USER_DATA if has_iso else CloudInit())
     before = {"resume_vm": "suspend_vm"}.get(kind)
     if before:
         finish(ask_for(before, vm, by)[1])

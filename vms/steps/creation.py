@@ -189,12 +189,6 @@ class GrowDisk(Step[VmJob]):
         )
 
 
-class Enlarge(GrowDisk):
-    """`update_vm`'s: a disk never shrinks, so there is no way back half-way."""
-
-    cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
-
-
 class Ready(Step[VmJob]):
     """What came out, as Proxmox shows it, is written down."""
 

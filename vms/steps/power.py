@@ -32,19 +32,12 @@ class PowerStep(Step[VmJob]):
 class Start(PowerStep):
     name: ClassVar[str] = "start"
     wanted: ClassVar[frozenset[str]] = frozenset({RUNNING})
-    cancel: ClassVar[Cancel] = Cancel.FINISH_THEN_UNDO
 
     def is_needed(self, job: VmJob) -> bool:
         return bool(job.params.get("start_on_create", True))
 
     def act(self, job: VmJob) -> Upid | None:
         return job.client.start(job.vm.node, job.vm.vmid, timeout_s=job.call_s())
-
-
-class StartAgain(Start):
-    """`start_vm`'s only step: there is nothing to undo, so it is not canceled half-way."""
-
-    cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
 
 
 class Stop(PowerStep):
@@ -157,8 +150,6 @@ class Resume(PowerStep):
 
 class StartIfAsked(Start):
     """After a rollback: only with `start`."""
-
-    cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
 
     def is_needed(self, job: VmJob) -> bool:
         return bool(job.params["start"])
