@@ -57,7 +57,8 @@ def end(
             submitted_at=None,
             task_exit="",
             waiting_for="",
-            sealed_params="",
+            # A failed one keeps them while it can be retried; the sweeper erases them then.
+            sealed_params=operation.sealed_params if state == FAILED else "",
             error_code=operation.error_code,
             error=operation.error,
             notes=operation.notes,
@@ -127,6 +128,7 @@ def turn_back(lease: Lease, code: str, message: str) -> Move:
     with transaction.atomic():
         lanes.leave(lease.operation)
         lease.write(
+            notes=lease.operation.notes | {"failed_step": lease.operation.step},
             is_undoing=True,
             step=plan.undo[0].name,
             step_started_at=lease.now(),

@@ -55,6 +55,7 @@ def enqueue(
         by=by.name,
         params=dict(params or {}),
         sealed_params=crypto.seal(json.dumps(secrets)) if secrets else "",
+        has_secrets=bool(secrets),
         wants=[list(pair) for pair in wants],
         step=plan.steps[0].name,
         after=after,

@@ -8,7 +8,8 @@ An operation's states, each change one guarded UPDATE (`operations.lease.Lease.w
     running -> failed      a step failed for good; what the operation made was undone, unless `keep`
     running -> canceled    canceled; what it made was undone
 
-An ended operation never changes again.
+An ended operation never changes again. A failed one can be retried: that is a new operation, which
+goes on at the failed step, or begins at the first where everything was undone.
 """
 
 from __future__ import annotations
@@ -52,12 +53,19 @@ class Operation(models.Model):
     by = models.CharField(max_length=100)
 
     params = models.JSONField(default=dict, help_text="what was asked; never a secret")
-    sealed_params = models.TextField(blank=True, help_text="secrets, encrypted; erased at the end")
+    sealed_params = models.TextField(
+        blank=True, help_text="secrets, encrypted; erased at the end, or when it can't be retried"
+    )
+    has_secrets = models.BooleanField(default=False, help_text="it was asked with secrets")
     wants = models.JSONField(
         default=list, help_text="claims it holds, or takes when its turn comes"
     )
     after = models.ForeignKey(
         "self", null=True, blank=True, on_delete=models.PROTECT, related_name="successors"
+    )
+
+    retry_of = models.ForeignKey(
+        "self", null=True, blank=True, on_delete=models.SET_NULL, related_name="retries"
     )
 
     state = models.CharField(max_length=10, default=QUEUED)
@@ -112,6 +120,11 @@ class Operation(models.Model):
                 name="operations_with_a_task",
             ),
             models.Index(fields=["subject", "-id"], name="operations_of_a_subject"),
+            models.Index(
+                fields=["ended_at"],
+                condition=Q(state__in=ENDED) & ~Q(sealed_params=""),
+                name="ended_operations_with_secrets",
+            ),
             models.Index(fields=["project", "-id"], name="operations_of_a_project"),
             models.Index(fields=["upid"], condition=~Q(upid=""), name="operation_of_a_upid"),
         ]

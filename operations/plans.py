@@ -145,6 +145,9 @@ class Plan(Generic[J]):
     # (with the state it ends in), so that the subject's own row always tells the same.
     on_claim: Callable[[Operation], None] = lambda operation: None
     on_end: Callable[[Operation, str], None] = lambda operation, state: None
+    # Called before a failed operation is tried again, in that transaction: makes the subject ready
+    # and gives the parameters. Raises Refusal where it cannot be.
+    on_retry: Callable[[Operation], dict[str, Any]] = lambda operation: operation.params
 
     def find(self, name: str) -> Step[J]:
         for step in (*self.steps, *self.undo):

@@ -8,7 +8,7 @@ from celery import shared_task
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from operations import engine, poller, queue
+from operations import engine, poller, queue, retrying
 from operations.models import Operation
 
 
@@ -35,5 +35,6 @@ def sweep() -> None:
     )
     for operation in due.order_by("due_at")[:1000]:
         queue.hint(operation)
+    retrying.erase_secrets()
     for pk in poller.clusters_with_tasks():
         queue.send("operations.poll", pk)

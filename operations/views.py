@@ -24,10 +24,11 @@ from accounts.rest import (
 )
 from clusters.connect import connect
 from clusters.models import Cluster, Node
+from operations import retrying
 from operations.enqueue import request_cancel
 from operations.models import ENDED, UNFINISHED, Operation
 from operations.refusals import Conflict, NotFound
-from operations.rest import accepted, task_body
+from operations.rest import accepted, idempotent, task_body
 from proxmox import Client, Upid
 from proxmox import NotFound as NotInProxmox
 from proxmox.results import TaskStatus
@@ -105,6 +106,18 @@ class TaskViewSet(ViewSet):
         request_cancel(operation, by=actor_of(request))
         operation.refresh_from_db()
         return accepted(operation)
+
+    @action(detail=True, methods=["post"])
+    @idempotent
+    def retry(self, request: Request, pk: str) -> Response:
+        """A failed one once more, from its failed step, as a new task."""
+        refuse_unknown_params(request, OF_A_UPID)
+        operation = self._find(request, pk)
+        if operation is None:
+            raise Conflict(
+                "not_retryable", f"Izvor did not start {pk[:255]}, so it cannot retry it."
+            )
+        return accepted(retrying.retry(operation, by=actor_of(request)))
 
     def _find(self, request: Request, wanted: str) -> Operation | None:
         """By Izvor's id, or by the UPID of a task that it started; None for any other UPID."""

@@ -87,7 +87,7 @@ def kill_task(sim: Simulator, upid: str) -> bool:
 
 
 def kill_next_task(sim: Simulator, kind: str, after_s: float = 0.0) -> None:
-    """Kill the worker of the next task of a type, some simulated seconds after its start."""
+    """Kill the worker of the next task of a type after some simulated seconds of its work."""
     sim.tasks.planned_kills.append((kind, after_s))
 
 

@@ -55,15 +55,18 @@ class Job:
         return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(self._clock.now()))
 
     async def sleep(self, simulated_s: float) -> None:
-        """Work that takes so long. A worker that is to die within it does so on a busy machine,
-        too, where the timer of its death would come after its end."""
+        """Work that takes so long; a worker that is to die within it does."""
         left_s = None if self.dies_after_s is None else self.dies_after_s - self._slept_s
         if left_s is not None and left_s <= simulated_s:
             await self._clock.sleep(max(0.0, left_s))
-            self.is_killed = True
-            raise asyncio.CancelledError
+            self.die()
         await self._clock.sleep(simulated_s)
         self._slept_s += simulated_s
+
+    def die(self) -> None:
+        """As by SIGKILL: nothing of what was registered is cleaned up."""
+        self.is_killed = True
+        raise asyncio.CancelledError
 
     def on_failure(self, clean_up: CleanUp) -> None:
         """Run when the task fails or is aborted, last registered first; never when it is killed."""
@@ -97,13 +100,11 @@ class TaskEngine:
         return record.upid
 
     def _plan_kill(self, job: Job) -> None:
-        """In its work, or while it waits for a lock: whichever comes first."""
+        """By the work it has done and not by a clock: on a busy machine, too, it dies there."""
         for entry in self.planned_kills:
             if entry[0] in (job.record.type, "*"):
                 self.planned_kills.remove(entry)
                 job.dies_after_s = entry[1]
-                delay_s = self._clock.real(entry[1])
-                asyncio.get_running_loop().call_later(delay_s, self.kill, job.record.upid)
                 return
 
     def _new_record(self, *, node: str, kind: str, id: str, user: str) -> TaskRecord:
@@ -141,6 +142,8 @@ class TaskEngine:
             if forced is not None:
                 raise PveError(forced)
             await worker(job)
+            if job.dies_after_s is not None:
+                job.die()
         except asyncio.CancelledError:
             if job.is_killed:
                 raise

@@ -132,7 +132,7 @@ async def allocate(
         chosen = "raw"
     say = job.say if job else None
     async with sim.locks.storage(storage.name, node, is_shared=storage.shared, say=say):
-        await sim.clock.sleep(_allocation_s(storage))
+        await (job or sim.clock).sleep(_allocation_s(storage))
         require_space(sim, storage, node, MIB)
         name = label or free_disk_label(sim, storage, node, vmid)
         volid = volume_name(storage, vmid, name, chosen)

@@ -143,11 +143,11 @@ def clone_vm(*, vm: VirtualMachine, asked: CloneOf, by: Actor) -> tuple[VirtualM
 
 def update_vm(*, vm: VirtualMachine, changes: VmChanges, by: Actor) -> Operation | None:
     """Change what was asked. None: only Izvor's own fields were, and they are changed."""
-    draft = changing.draft_changes(vm, changes)
+    draft = changing.draft_changes(vm, changes, by=by)
     if draft.params:
         preflight.check_state(vm, "change", ALLOWED["change"])
     with transaction.atomic():
-        changing.write_own_fields(vm, changes)
+        changing.write_own_fields(vm, changes, by=by)
         if not draft.params:
             return None
         Headroom(vm.project).take(draft.growth)

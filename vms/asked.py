@@ -69,12 +69,23 @@ class NewVm:
 
 @dataclass(frozen=True)
 class CloneOf:
-    """A VM to be made from another."""
+    """A VM to be made from another; what is not named stays as the other has it."""
 
     name: str
     linked: bool = False
     node: str = ""
     storage: str = ""
+    size: str = ""
+    cores: int | None = None
+    memory_mib: int | None = None
+    disk_gib: int | None = None
+    network: str = ""
+    description: str | None = None
+    tags: tuple[str, ...] | None = None
+    metadata: dict[str, str] | None = None
+    cloud_init: CloudInit = field(default_factory=CloudInit)
+    is_protected: bool = False
+    start_on_create: bool = False
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,8 @@ class VmChanges:
     tags: tuple[str, ...] | None = None
     metadata: dict[str, str] | None = None
     is_protected: bool | None = None
+    # The name of the project that gets it; "" takes it from the one that has it.
+    project: str | None = None
     size: str | None = None
     cores: int | None = None
     memory_mib: int | None = None

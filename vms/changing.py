@@ -5,12 +5,16 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from accounts.actors import Actor
 from accounts.crypto import Unsealable
-from operations.refusals import Conflict, InvalidInput, Unavailable
+from accounts.models import Project
+from clusters.models import Cluster
+from events.models import record_event
+from operations.refusals import Conflict, InvalidInput, NotAllowed, Unavailable
 from vms.asked import CloudInit, VmChanges
 from vms.creation import check_iso_storage, find_size, secrets_in
 from vms.models import GIB, VirtualMachine
-from vms.quota import Amount
+from vms.quota import Amount, Headroom
 from vms.userdata import read_sealed, sealable
 
 
@@ -23,12 +27,24 @@ class Changes:
     growth: Amount
 
 
-def draft_changes(vm: VirtualMachine, changes: VmChanges) -> Changes:
+# What an operator or a customer changes in Izvor alone, and what the audit calls it.
+OWN_EVENTS = {
+    "metadata": "vm.metadata_changed",
+    "is_protected": "vm.protection_changed",
+    "project": "vm.assigned",
+}
+
+
+def draft_changes(vm: VirtualMachine, changes: VmChanges, *, by: Actor) -> Changes:
     """Raises Refusal for what cannot be."""
+    if changes.project is not None and not by.is_operator:
+        raise NotAllowed("operators_only", "Only an operator gives a VM to a project.")
     size = find_size(changes.size or "")
     cores = changes.cores or (size.cores if size else None)
     memory_mib = changes.memory_mib or (size.memory_mib if size else None)
-    disk_gib = wanted_disk(vm, changes, size.disk_gib if size else None)
+    disk_gib = grown_disk(
+        f"VM {vm}", vm.disk_bytes, changes.disk_gib, size.disk_gib if size else None
+    )
     options: dict[str, Any] = {
         "name": changes.name,
         "description": changes.description,
@@ -39,7 +55,9 @@ def draft_changes(vm: VirtualMachine, changes: VmChanges) -> Changes:
     }
     options |= cloud_init_options(changes.cloud_init)
     options = {name: value for name, value in options.items() if value is not None}
-    secrets = changed_secrets(vm, changes.cloud_init)
+    secrets = {}
+    if changes.cloud_init is not None:
+        secrets = changed_secrets(user_data_of(vm), vm.cluster, changes.cloud_init)
     growth = Amount(
         cores=max(0, (cores or 0) - vm.cores),
         memory_mib=max(0, (memory_mib or 0) - vm.memory_mib),
@@ -61,32 +79,37 @@ def draft_changes(vm: VirtualMachine, changes: VmChanges) -> Changes:
     )
 
 
-def changed_secrets(vm: VirtualMachine, cloud_init: CloudInit | None) -> dict[str, Any]:
-    """A VM with user-data of its own gets a new ISO: what was not named stays as it was sealed."""
-    if cloud_init is None:
-        return {}
+def user_data_of(vm: VirtualMachine) -> dict[str, Any] | None:
+    """What the VM's ISO was made from. Raises Unavailable when the secret key has changed."""
     try:
-        present = read_sealed(vm)
+        return read_sealed(vm)
     except Unsealable as error:
         raise Unavailable("secret_unreadable", str(error)) from None
+
+
+def changed_secrets(
+    present: dict[str, Any] | None, cluster: Cluster, cloud_init: CloudInit
+) -> dict[str, Any]:
+    """With user-data there is a new ISO to make: what was not named stays as it was sealed."""
     if present is None:
         if cloud_init.user_data:
-            check_iso_storage(vm.cluster)
+            check_iso_storage(cluster)
         return secrets_in(cloud_init)
     named = {name: value for name, value in sealable(cloud_init).items() if value}
     return {"user_data": present | named}
 
 
-def wanted_disk(vm: VirtualMachine, changes: VmChanges, of_size: int | None) -> int:
+def grown_disk(what: str, present_bytes: int, asked_gib: int | None, of_size: int | None) -> int:
     """GiB to grow to, 0 for none. A size smaller than the disk leaves the disk; a disk cannot
     be asked to shrink."""
-    if changes.disk_gib is not None and changes.disk_gib * GIB < vm.disk_bytes:
+    if asked_gib is not None and asked_gib * GIB < present_bytes:
         raise InvalidInput(
             "disk_size",
-            f"The disk of VM {vm} has {vm.disk_gib} GiB and cannot shrink to {changes.disk_gib}.",
+            f"The disk of {what} has {round(present_bytes / GIB, 2):g} GiB and cannot shrink to "
+            f"{asked_gib}.",
         )
-    wanted = changes.disk_gib or of_size or 0
-    return wanted if wanted * GIB > vm.disk_bytes else 0
+    wanted = asked_gib or of_size or 0
+    return wanted if wanted * GIB > present_bytes else 0
 
 
 def cloud_init_options(cloud_init: CloudInit | None) -> dict[str, Any]:
@@ -101,15 +124,43 @@ def cloud_init_options(cloud_init: CloudInit | None) -> dict[str, Any]:
     }
 
 
-def write_own_fields(vm: VirtualMachine, changes: VmChanges) -> None:
-    """Metadata and protection are Izvor's own, and change at once. In the action's transaction."""
+def write_own_fields(vm: VirtualMachine, changes: VmChanges, *, by: Actor) -> None:
+    """Metadata, protection and project are Izvor's own, and change at once.
+
+    In the action's transaction. Raises Conflict, and NotAllowed where the project's quota is full.
+    """
     values: dict[str, Any] = {}
     if changes.metadata is not None:
         values["metadata"] = changes.metadata
     if changes.is_protected is not None:
         values["is_protected"] = changes.is_protected
+    project = find_project(changes.project) if changes.project else None
+    if changes.project is not None and project != vm.project:
+        Headroom(project).take(Amount.of(vm))
+        values["project"] = project
     if not values:
         return
     rows = VirtualMachine.objects.filter(pk=vm.pk, deleted_at=None).update(**values)
     if rows != 1:
         raise Conflict("vm_gone", f"VM {vm} was deleted meanwhile.")
+    for name, value in values.items():
+        record_event(
+            OWN_EVENTS[name],
+            by=by,
+            project_id=project.pk if project else vm.project_id,
+            subject=vm.uuid,
+            label=str(vm),
+            **changed_from_to(getattr(vm, name), value),
+        )
+
+
+def changed_from_to(was: Any, now: Any) -> dict[str, Any]:
+    """For the audit; metadata may be long, and somebody's secret."""
+    return {} if isinstance(now, dict) else {"was": str(was), "now": str(now)}
+
+
+def find_project(name: str) -> Project:
+    project = Project.objects.filter(name=name).first()
+    if project is None:
+        raise InvalidInput("project", f"There is no project {name!r}.", code="project_not_found")
+    return project

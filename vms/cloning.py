@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from accounts.actors import Actor
-from accounts.crypto import Unsealable
 from operations.models import EXCLUSIVE, SHARED
 from operations.refusals import Conflict, InvalidInput, Unavailable
 from proxmox import ProxmoxError
 from proxmox.results import GuestConfig
 from vms import observe
 from vms.asked import CloneOf
-from vms.creation import Draft
-from vms.models import PAUSED, RUNNING, VirtualMachine
+from vms.changing import changed_secrets, grown_disk, user_data_of
+from vms.creation import Draft, find_size
+from vms.models import GIB, PAUSED, RUNNING, VirtualMachine
 from vms.placement import Need
 from vms.preflight import client_of, find_node
-from vms.userdata import read_sealed
 
 LOOK_S = 5.0
 
@@ -44,39 +45,21 @@ def draft_clone(source: VirtualMachine, asked: CloneOf, *, by: Actor) -> Draft:
             f"The disks of VM {source} are not reachable from {node}: clone it on {source.node} "
             "and migrate the clone.",
         )
-    values = observe.config_values(source, config)
-    vm = VirtualMachine(
-        cluster=source.cluster,
-        vmid=0,
-        project=source.project or by.project,
-        name=asked.name,
-        description=values["description"],
-        tags=values["tags"],
-        metadata=source.metadata,
-        is_ours=True,
-        template_name=source.template_name,
-        os_type=values["os_type"],
-        size=source.size,
-        cores=values["cores"],
-        memory_mib=values["memory_mib"],
-        disk_bytes=values["disk_bytes"],
-        cloud_init=values["cloud_init"],
-    )
-    try:
-        user_data = read_sealed(source)
-    except Unsealable as error:
-        raise Unavailable("secret_unreadable", str(error)) from None
+    check_cloud_init(source, asked, config)
+    seen = observe.config_values(source, config)
+    vm = clone_row(source, asked, seen, by=by)
     runs = source.power in {RUNNING, PAUSED}
     return Draft(
         vm=vm,
         source_claim=(source.claim, EXCLUSIVE if runs else SHARED),
         need=Need(
-            # It is not started, so it takes no memory yet.
-            memory_mib=0,
-            disk_bytes=0 if asked.linked else values["disk_bytes"],
+            # One that is not started takes no memory yet.
+            memory_mib=vm.memory_mib if asked.start_on_create else 0,
+            disk_bytes=0 if asked.linked else vm.disk_bytes,
             storages=disk_storages(config, asked.storage),
             node=node,
             node_because="asked for" if asked.node else "where its source is",
+            network=asked.network,
         ),
         # Proxmox locks a running source for itself.
         lanes=((f"source:{source.vmid}", 1),) if runs else (),
@@ -86,9 +69,58 @@ def draft_clone(source: VirtualMachine, asked: CloneOf, *, by: Actor) -> Draft:
             "template_vmid": source.vmid,
             "linked": asked.linked,
             "storage": asked.storage,
-            "description": values["description"],
+            "description": vm.description,
+            # Left alone where nothing was asked, with however many sockets its source has.
+            "cores": vm.cores if vm.cores != seen["cores"] else None,
+            "memory_mib": vm.memory_mib,
+            "disk_gib": vm.disk_bytes // GIB if vm.disk_bytes > seen["disk_bytes"] else 0,
+            "tags": vm.tags,
+            "network": asked.network,
+            "cloud_init": asked.cloud_init.without_secret(),
+            "start_on_create": asked.start_on_create,
         },
-        secrets={"user_data": user_data} if user_data else {},
+        secrets=changed_secrets(user_data_of(source), source.cluster, asked.cloud_init),
+    )
+
+
+def check_cloud_init(source: VirtualMachine, asked: CloneOf, config: GuestConfig) -> None:
+    """Raises InvalidInput where there would be no drive to bring it to the clone."""
+    has_seed = any(disk.is_cloudinit or ":iso/izvor-" in disk.volume for disk in config.disks)
+    if not (asked.cloud_init.is_empty or asked.cloud_init.user_data or has_seed):
+        raise InvalidInput(
+            "cloud_init", f"VM {source} has no cloud-init drive, so this could not be applied."
+        )
+
+
+def clone_row(
+    source: VirtualMachine, asked: CloneOf, seen: dict[str, Any], *, by: Actor
+) -> VirtualMachine:
+    """The clone as it will be: as its source was `seen`, but for what was asked otherwise."""
+    size = find_size(asked.size)
+    cores = asked.cores or (size.cores if size else seen["cores"])
+    memory_mib = asked.memory_mib or (size.memory_mib if size else seen["memory_mib"])
+    by_parts = asked.cores or asked.memory_mib
+    disk_gib = grown_disk(
+        f"VM {source}", seen["disk_bytes"], asked.disk_gib, size.disk_gib if size else None
+    )
+    return VirtualMachine(
+        cluster=source.cluster,
+        vmid=0,
+        project=source.project or by.project,
+        name=asked.name,
+        description=seen["description"] if asked.description is None else asked.description,
+        tags=seen["tags"] if asked.tags is None else list(asked.tags),
+        metadata=source.metadata if asked.metadata is None else asked.metadata,
+        is_protected=asked.is_protected,
+        is_ours=True,
+        template_name=source.template_name,
+        os_type=seen["os_type"],
+        size=size or (None if by_parts else source.size),
+        cores=cores,
+        memory_mib=memory_mib,
+        disk_bytes=disk_gib * GIB or seen["disk_bytes"],
+        network=asked.network or seen["network"],
+        cloud_init=seen["cloud_init"] | asked.cloud_init.shown(),
     )
 
 

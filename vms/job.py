@@ -14,7 +14,7 @@ from operations.enqueue import secrets_of
 from operations.models import Operation
 from operations.plans import Job, StepFailed
 from proxmox import Client, NotFound, Unreachable, Upid
-from proxmox.results import GuestConfig, GuestStatus
+from proxmox.results import GuestConfig, GuestStatus, Snapshot
 from vms.marks import Mark, read_mark
 from vms.models import GivenUpVmid, VirtualMachine
 from vms.placement import Placement
@@ -29,9 +29,10 @@ class VmJob(Job):
     def __post_init__(self) -> None:
         self._config: GuestConfig | None = None
         self._status: GuestStatus | None = None
+        self._snapshots: tuple[Snapshot, ...] | None = None
 
     def forget_observations(self) -> None:
-        self._config = self._status = None
+        self._config = self._status = self._snapshots = None
 
     @property
     def secrets(self) -> dict[str, Any]:
@@ -69,6 +70,13 @@ class VmJob(Job):
             self.config()
             self._status = self.client.guest_status(self.vm.node, self.vm.vmid, timeout_s=READ_S)
         return self._status
+
+    def snapshots(self) -> tuple[Snapshot, ...]:
+        """The VM's snapshots, read once a turn. Raises as `config`."""
+        if self._snapshots is None:
+            self.config()
+            self._snapshots = self.client.snapshots(self.vm.node, self.vm.vmid, timeout_s=READ_S)
+        return self._snapshots
 
     def saw(self, node: str, config: GuestConfig) -> None:
         """Keep for this turn what was read, and where our VM is."""

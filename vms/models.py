@@ -144,6 +144,7 @@ class VirtualMachine(models.Model):
     # From here on the cluster's list counts for it again (it lags up to 10 s behind an operation).
     settled_at = models.DateTimeField(null=True)
     details_at = models.DateTimeField(null=True, help_text="when config and agent were last read")
+    snapshots_at = models.DateTimeField(null=True, help_text="when its snapshots were last read")
     missing_since = models.DateTimeField(null=True)
     deleted_at = models.DateTimeField(null=True)
 
@@ -190,6 +191,26 @@ class VirtualMachine(models.Model):
         """GiB, as a whole number where it is one."""
         exact = self.disk_bytes / GIB
         return int(exact) if exact == int(exact) else round(exact, 2)
+
+
+class Snapshot(models.Model):
+    """A snapshot, as Proxmox last showed it."""
+
+    vm = models.ForeignKey(VirtualMachine, on_delete=models.CASCADE, related_name="snapshots")
+    name = models.CharField(max_length=40)
+    description = models.TextField(blank=True)
+    parent = models.CharField(max_length=40, blank=True)
+    taken_at = models.DateTimeField(null=True)
+    has_ram = models.BooleanField(default=False)
+
+    class Meta:
+        ordering = ["vm", "taken_at", "id"]
+        constraints = [
+            models.UniqueConstraint(fields=["vm", "name"], name="one_snapshot_per_name_and_vm")
+        ]
+
+    def __str__(self) -> str:
+        return self.name
 
 
 class UserData(models.Model):

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import uuid
+from collections.abc import Iterable
 from typing import Any
 
 from django.utils import timezone
 
 from proxmox.results import GuestConfig, GuestStatus
+from proxmox.results import Snapshot as Found
 from templates_app.models import os_type_of
 from vms.marks import read_mark, without_mark
-from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED, VirtualMachine
+from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED, Snapshot, VirtualMachine
 
 
 def power_of(status: GuestStatus) -> str:
@@ -73,6 +76,35 @@ def cloud_init_of(config: GuestConfig) -> dict[str, Any]:
     if any(":iso/izvor-" in disk.volume for disk in config.disks):
         shown["user_data_set"] = True
     return shown
+
+
+def save_snapshots(vm: VirtualMachine, found: Iterable[Found]) -> None:
+    """The VM's snapshots as Proxmox has just shown them; what differs is written."""
+    shown = {
+        snapshot.name: {
+            "description": snapshot.description,
+            "parent": snapshot.parent or "",
+            "taken_at": moment(snapshot.created_at),
+            "has_ram": snapshot.has_ram,
+        }
+        for snapshot in found
+        if not snapshot.is_current
+    }
+    for row in vm.snapshots.all():
+        values = shown.pop(row.name, None)
+        if values is None:
+            row.delete()
+        elif any(getattr(row, name) != value for name, value in values.items()):
+            Snapshot.objects.filter(pk=row.pk).update(**values)
+    Snapshot.objects.bulk_create(
+        [Snapshot(vm=vm, name=name, **values) for name, values in shown.items()],
+        ignore_conflicts=True,
+    )
+    VirtualMachine.objects.filter(pk=vm.pk).update(snapshots_at=timezone.now())
+
+
+def moment(unix_s: int | None) -> datetime.datetime | None:
+    return datetime.datetime.fromtimestamp(unix_s, datetime.UTC) if unix_s else None
 
 
 def save(vm: VirtualMachine, values: dict[str, Any]) -> None:

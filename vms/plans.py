@@ -12,6 +12,7 @@ from operations.models import SUCCEEDED, Operation
 from operations.plans import Plan, Step, register
 from vms.job import VmJob, open_job
 from vms.models import VirtualMachine
+from vms.reviving import same_or_new_vm, same_vm
 from vms.steps.changes import Convert, Migrate, Reconfigure
 from vms.steps.creation import (
     Clone,
@@ -86,7 +87,16 @@ def plan(
     undo: tuple[Step[VmJob], ...] = (),
     on_end: Callable[[Operation, str], None] = free_vm,
 ) -> Plan[VmJob]:
-    return Plan(kind, title, open_job, steps, undo=undo, on_claim=claim_vm, on_end=on_end)
+    return Plan(
+        kind,
+        title,
+        open_job,
+        steps,
+        undo=undo,
+        on_claim=claim_vm,
+        on_end=on_end,
+        on_retry=same_or_new_vm if undo else same_vm,
+    )
 
 
 PLANS: tuple[Plan[VmJob], ...] = (
@@ -107,8 +117,11 @@ PLANS: tuple[Plan[VmJob], ...] = (
         "clone_vm",
         "Clone",
         Clone(),
+        Configure(),
+        GrowDisk(),
         UploadUserData(),
         AttachUserData(),
+        Start(),
         Ready(),
         undo=(StopToDiscard(), Discard(), DiscardUserData()),
         on_end=end_creation,

@@ -73,6 +73,7 @@ def write_config(vm: VirtualMachine, client: Client, config: GuestConfig) -> boo
     values = observe.config_values(vm, config) | observe.status_values(status)
     values |= addresses(client, vm, values)
     observe.save(vm, values)
+    observe.save_snapshots(vm, client.snapshots(vm.node, vm.vmid, timeout_s=READ_S))
     return True
 
 

@@ -155,25 +155,33 @@ def new_vm_of(checked: dict[str, Any]) -> NewVm:
     return NewVm(
         name=checked["name"],
         template=checked["template"],
-        size=checked.get("size", ""),
-        cores=checked.get("cores"),
-        memory_mib=checked.get("memory"),
-        disk_gib=checked.get("disk_size"),
         cluster=checked.get("cluster", ""),
         node=checked.get("node", ""),
-        network=checked.get("network", ""),
         storage=checked.get("storage", ""),
-        description=checked.get("description", ""),
-        tags=normal_tags(checked.get("tags", [])),
-        metadata=checked.get("metadata", {}),
-        cloud_init=cloud_init_of(checked.get("cloud_init", {})),
         linked=checked["linked"],
         start_on_create=checked["start_on_create"],
         is_protected=checked.get("protected", False),
         keep=checked["keep"],
         count=checked.get("count"),
         min_count=checked.get("min_count"),
+        **hardware_asked({"description": "", "tags": [], "metadata": {}, **checked}),
     )
+
+
+def hardware_asked(checked: dict[str, Any]) -> dict[str, Any]:
+    """What new VMs and clones have in common, in the actions' words; None is not asked for."""
+    tags = checked.get("tags")
+    return {
+        "size": checked.get("size", ""),
+        "cores": checked.get("cores"),
+        "memory_mib": checked.get("memory"),
+        "disk_gib": checked.get("disk_size"),
+        "network": checked.get("network", ""),
+        "description": checked.get("description"),
+        "tags": None if tags is None else normal_tags(tags),
+        "metadata": checked.get("metadata"),
+        "cloud_init": cloud_init_of(checked.get("cloud_init", {})),
+    }
 
 
 def normal_tags(tags: list[str]) -> tuple[str, ...]:
@@ -199,6 +207,9 @@ class UpdateVmSerializer(VmFields):
     name = StrictCharField(
         min_length=2, max_length=63, required=False, validators=[fields.check_name]
     )
+    project = StrictCharField(
+        max_length=63, required=False, allow_null=True, help_text="operators only; null: nobody's"
+    )
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if not attrs:
@@ -215,6 +226,7 @@ def changes_of(checked: dict[str, Any]) -> VmChanges:
         tags=None if tags is None else normal_tags(tags),
         metadata=checked.get("metadata"),
         is_protected=checked.get("protected"),
+        project=(checked["project"] or "") if "project" in checked else None,
         size=checked.get("size"),
         cores=checked.get("cores"),
         memory_mib=checked.get("memory"),

@@ -1,24 +1,21 @@
-"""The API of a VM's snapshots, read from Proxmox itself: it is the only one who knows them."""
+"""The API of a VM's snapshots."""
 
 from __future__ import annotations
 
-import datetime
 from typing import Any
 
-from django.conf import settings
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from accounts.rest import StrictSerializer, actor_of, parse, refuse_unknown_params
-from clusters.connect import connect
-from operations.rest import accepted, idempotent
-from proxmox.results import Snapshot
+from operations.rest import accepted, flag_of, idempotent
 from vms import actions, fields
 from vms.fields import StrictBooleanField, StrictCharField
+from vms.models import Snapshot
+from vms.refresh import refresh_vm
+from vms.serializers import is_stale
 from vms.views import find_vm
-
-READ_S = 5.0
 
 
 class NewSnapshotSerializer(StrictSerializer):
@@ -37,15 +34,14 @@ class SnapshotViewSet(ViewSet):
     lookup_value_regex = "[^/]+"
 
     def list(self, request: Request, vm_pk: str) -> Response:
-        refuse_unknown_params(request, {"cluster"})
+        refuse_unknown_params(request, {"cluster", "refresh"})
         vm = find_vm(request, vm_pk)
-        client = connect(vm.cluster, call_s=settings.ENGINE["call_s"])
-        found = [
-            snapshot_body(snapshot, vm.vmid)
-            for snapshot in client.snapshots(vm.node, vm.vmid, timeout_s=READ_S)
-            if not snapshot.is_current
-        ]
-        return Response({"snapshots": found, "count": len(found), "next": None})
+        if flag_of(request, "refresh") or vm.snapshots_at is None:
+            refresh_vm(vm)
+            vm.refresh_from_db()
+        found = [snapshot_body(snapshot, vm.vmid) for snapshot in vm.snapshots.all()]
+        seen = {"synced_at": vm.snapshots_at, "stale": is_stale(vm)}
+        return Response({"snapshots": found, "count": len(found), "next": None, **seen})
 
     @idempotent
     def create(self, request: Request, vm_pk: str) -> Response:
@@ -80,12 +76,11 @@ class SnapshotViewSet(ViewSet):
 
 
 def snapshot_body(snapshot: Snapshot, vmid: int) -> dict[str, Any]:
-    created = snapshot.created_at
     return {
         "name": snapshot.name,
         "description": snapshot.description,
         "vmid": str(vmid),
-        "parent": snapshot.parent,
-        "created_at": datetime.datetime.fromtimestamp(created, datetime.UTC) if created else None,
+        "parent": snapshot.parent or None,
+        "created_at": snapshot.taken_at,
         "vm_state": snapshot.has_ram,
     }

@@ -15,6 +15,7 @@ from vms import actions, fields
 from vms.asked import CloneOf
 from vms.fields import StrictBooleanField, StrictCharField, StrictIntegerField
 from vms.models import VirtualMachine
+from vms.serializers import VmFields, hardware_asked
 
 
 class Nothing(StrictSerializer):
@@ -43,7 +44,11 @@ class TakeSnapshot(Nothing):
     include_ram = StrictBooleanField(default=False)
 
 
-class Clone(Nothing):
+class Clone(VmFields):
+    """Another VM like this one; what is named differs."""
+
+    action = StrictCharField()
+    start_on_create = StrictBooleanField(default=False)
     clone_name = StrictCharField(min_length=2, max_length=63, validators=[fields.check_name])
     linked = StrictBooleanField(default=False)
     node = StrictCharField(max_length=63, default="")
@@ -109,6 +114,9 @@ VERBS: dict[str, Verb] = {
                 linked=asked["linked"],
                 node=asked["node"],
                 storage=asked["storage"],
+                start_on_create=asked["start_on_create"],
+                is_protected=asked.get("protected", False),
+                **hardware_asked(asked),
             ),
             by=by,
         )[1],

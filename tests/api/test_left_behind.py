@@ -46,7 +46,7 @@ def test_what_a_dead_clone_left_is_deleted_once_it_is_unlocked(operator_calls, c
 
 
 def stuck(operator_calls, sim, work) -> dict[str, str]:
-    sim.cause(accidents.kill_next_task, kind="qmclone", after_s=2)
+    sim.cause(accidents.kill_next_task, kind="qmclone", after_s=0.5)
     body = operator_calls.post(f"{API}/vms", {**NEW, "linked": False}).json()
     assert work(body["task_id"]).error_code == "stuck_lock"
     return {"vmid": body["vmid"], "uuid": body["vm"]["uuid"]}

@@ -84,7 +84,7 @@ def test_a_failed_start_says_the_cause_from_the_log_and_leaves_nothing(
     vm, operation = actions.create_vm(asked=a_new_vm(network="vmbr0"), by=operator)
     sim.cause(accidents.fail_next_task, kind="qmstart", text="no space left on device")
     ended = work(operation)
-    assert (ended.state, ended.step) == ("failed", "discard")
+    assert (ended.state, ended.is_undoing) == ("failed", True)
     assert "no space left on device" in ended.error
     assert set(sim.guests()) == before
     assert not VirtualMachine.objects.visible_to(operator).filter(pk=vm.pk).exists()
@@ -165,7 +165,7 @@ def test_a_vm_that_ha_moved_is_found(cluster, sim, operator, work):
 def test_a_killed_clone_says_what_to_type_on_the_node(cluster, sim, operator, work):
     """Proxmox leaves the target locked, and no token can clear a lock."""
     vm, operation = actions.create_vm(asked=a_new_vm(linked=False), by=operator)
-    sim.cause(accidents.kill_next_task, kind="qmclone", after_s=2)
+    sim.cause(accidents.kill_next_task, kind="qmclone", after_s=0.5)
     ended = work(operation)
     assert (ended.state, ended.error_code) == ("failed", "stuck_lock")
     assert f"qm unlock {vm.vmid}" in ended.error
@@ -238,9 +238,18 @@ def test_a_second_deletion_while_it_is_created_is_refused(cluster, sim, operator
 def test_a_stop_cannot_be_canceled(cluster, sim, operator):
     vm = a_vm(sim, operator)
     operation = actions.stop_vm(vm=vm, force=True, timeout_s=60, by=operator)
+    engine.take_turn(operation.pk)
     with pytest.raises(Conflict) as refused:
         request_cancel(operation, by=operator)
     assert refused.value.code == "not_cancelable"
+
+
+def test_a_stop_that_has_not_begun_can_be_canceled(cluster, sim, operator, work):
+    vm = a_vm(sim, operator)
+    operation = actions.stop_vm(vm=vm, force=True, timeout_s=60, by=operator)
+    request_cancel(operation, by=operator)
+    assert work(operation).state == "canceled"
+    assert sim.guest(vm.vmid).is_running
 
 
 # --- claims, leases, lanes ---

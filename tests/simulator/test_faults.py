@@ -82,7 +82,7 @@ def test_a_delay_in_simulated_seconds(add_fault: AddFault, api: Api):
 
 
 def test_the_next_worker_of_a_kind_is_killed(sim: SimulatorThread, api: Api):
-    sim.cause(accidents.kill_next_task, kind="qmclone", after_s=2.0)
+    sim.cause(accidents.kill_next_task, kind="qmclone", after_s=0.5)
     status = api.done(api.post("/nodes/pve/qemu/9000/clone", newid=200, full=1))
     assert status == "unexpected status"
     guest = sim.guest(200)

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from accounts.actors import MEMBER
+from accounts.models import Quota
+from events.models import Event
 from pve_simulator import accidents
 from templates_app.models import Template
+from tests.conftest import client_with
 from tests.vms.cast import a_vm, another_node, finish
 from vms import actions
 from vms.models import VirtualMachine
@@ -257,3 +261,61 @@ def test_a_locked_vm_refuses_at_once(api, cluster, sim, operator):
     VirtualMachine.objects.filter(pk=vm.pk).update(lock="backup")
     answer = api.post(f"/api/v1/vms/{vm.vmid}/actions", {"action": "reset"})
     assert (answer.status_code, answer.json()["code"]) == (409, "locked")
+
+
+def test_a_clone_can_differ_in_all_that_a_new_vm_can(api, cluster, sim, operator, work):
+    vm = a_vm(sim, operator, running=False)
+    answer = do(
+        api,
+        work,
+        vm,
+        action="clone",
+        clone_name="copy",
+        size="medium",
+        tags=["green"],
+        metadata={"team": "a"},
+        description="another",
+        cloud_init={"user": "ben"},
+        start_on_create=True,
+    )
+    copy = api.get(f"/api/v1/vms/{answer['vmid']}").json()
+    assert copy["status"] == "running"
+    assert (copy["cores"], copy["memory"], copy["disk_size"]) == (2, 2048, 40)
+    assert (copy["tags"], copy["description"], copy["size"]) == (["green"], "another", "medium")
+    assert copy["metadata"] == {"team": "a"}
+    assert copy["cloud_init"]["user"] == "ben"
+    assert sim.guest(int(answer["vmid"])).config["ciuser"] == "ben"
+
+
+def test_an_operator_gives_a_found_vm_to_a_project_within_its_quota(api, cluster, project):
+    found = "/api/v1/vms/102"
+    assert api.get(found).json()["project"] is None
+    answer = api.patch(found, {"project": "default"})
+    assert (answer.status_code, answer.json()["vm"]["project"]) == (200, "default")
+    assert Event.objects.filter(kind="vm.assigned").count() == 1
+    Quota.objects.create(project=project, vms=1)
+    answer = api.patch("/api/v1/vms/101", {"project": "default"})
+    assert (answer.status_code, answer.json()["code"]) == (403, "quota_exceeded")
+    answer = api.patch(found, {"project": None})
+    assert answer.json()["vm"]["project"] is None
+    answer = api.patch(found, {"project": "nobody-knows"})
+    assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "project")
+
+
+def test_a_member_gives_no_vm_away(cluster, project, sim, operator):
+    vm = a_vm(sim, operator, running=False)
+    member = client_with(project, MEMBER)
+    answer = member.patch(f"/api/v1/vms/{vm.vmid}", {"project": None})
+    assert (answer.status_code, answer.json()["code"]) == (403, "operators_only")
+
+
+def test_snapshots_are_kept_in_the_inventory(api, cluster, sim, operator, work):
+    vm = a_vm(sim, operator, running=False)
+    taken = api.post(f"/api/v1/vms/{vm.vmid}/snapshots", {"name": "first"}).json()
+    work(taken["task_id"])
+    sim.forget_calls()
+    listed = api.get(f"/api/v1/vms/{vm.vmid}/snapshots").json()
+    assert [snapshot["name"] for snapshot in listed["snapshots"]] == ["first"]
+    assert sim.calls == []
+    work(api.delete(f"/api/v1/vms/{vm.vmid}/snapshots/first").json()["task_id"])
+    assert api.get(f"/api/v1/vms/{vm.vmid}/snapshots").json()["count"] == 0

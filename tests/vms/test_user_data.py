@@ -53,7 +53,8 @@ def isos(sim) -> dict[str, bytes]:
             if ":iso/izvor-" in volume.volid
         }
 
-    return sim.change(read)
+    found: dict[str, bytes] = sim.change(read)
+    return found
 
 
 def seen_by(sim, vmid: int) -> dict[str, str]:

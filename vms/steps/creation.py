@@ -79,7 +79,14 @@ class Clone(Step[VmJob]):
         return None
 
     def record(self, job: VmJob) -> None:
-        observe.save(job.vm, observe.config_values(job.vm, job.config()))
+        """Who it is. What it will have stays as it was asked for, since quotas count the rows."""
+        save_but(job, "cores", "memory_mib", "disk_bytes", "cloud_init", "tags", "network")
+
+
+def save_but(job: VmJob, *names: str) -> None:
+    """What the configuration shows into the VM's row, but for what later steps will bring about."""
+    values = observe.config_values(job.vm, job.config())
+    observe.save(job.vm, {name: value for name, value in values.items() if name not in names})
 
 
 def leave_dead_node(job: VmJob) -> Wait | None:
@@ -131,14 +138,14 @@ class Configure(Step[VmJob]):
         return None
 
     def record(self, job: VmJob) -> None:
-        observe.save(job.vm, observe.config_values(job.vm, job.config()))
+        save_but(job, "disk_bytes")
 
     def wanted(self, job: VmJob) -> dict[str, Any]:
         """Options as Proxmox names them. `sockets` is 1, so that `cores` is what was asked for."""
         asked, cloud_init = job.params, job.params["cloud_init"]
         wanted: dict[str, Any] = {
             "cores": asked["cores"],
-            "sockets": 1,
+            "sockets": 1 if asked["cores"] else None,
             "memory": asked["memory_mib"],
             "tags": ";".join(asked["tags"]),
             "net0": self.network(job, asked["network"]),

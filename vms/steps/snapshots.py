@@ -8,16 +8,14 @@ from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
 from proxmox import OutcomeUnknown, ProxmoxError, Upid
 from proxmox.results import Snapshot
 from vms import observe
-from vms.job import READ_S, VmJob
+from vms.job import VmJob
 from vms.marks import read_mark, with_mark, without_mark
 from vms.steps.locks import refuse_stuck_lock
 
 
 def find(job: VmJob, name: str) -> Snapshot | None:
-    """The snapshot of this name, after making sure that the VM is still ours."""
-    job.config()
-    snapshots = job.client.snapshots(job.vm.node, job.vm.vmid, timeout_s=READ_S)
-    return next((s for s in snapshots if s.name == name and not s.is_current), None)
+    """The snapshot of this name; the VM is made sure to be still ours."""
+    return next((s for s in job.snapshots() if s.name == name and not s.is_current), None)
 
 
 class SnapshotStep(Step[VmJob]):
@@ -31,6 +29,9 @@ class SnapshotStep(Step[VmJob]):
         if isinstance(error, OutcomeUnknown):
             refuse_stuck_lock(job, frozenset({"snapshot", "snapshot-delete", "rollback"}))
         return None
+
+    def record(self, job: VmJob) -> None:
+        observe.save_snapshots(job.vm, job.snapshots())
 
     def busy(self, job: VmJob) -> Wait | None:
         lock = job.config().lock

@@ -1,0 +1,97 @@
+"""Trying a failed operation again: a new one with the same words, from the step that failed."""
+
+from __future__ import annotations
+
+import datetime
+
+from django.db import transaction
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from accounts.actors import Actor
+from events.models import record_event
+from operations import idempotency, queue
+from operations.claims import take_claims
+from operations.models import ENDED, FAILED, SUCCEEDED, UNFINISHED, Operation
+from operations.plans import Plan, plan_for
+from operations.refusals import Conflict
+
+# How long a failed operation keeps its secrets, and so can be retried.
+WINDOW = datetime.timedelta(hours=24)
+
+
+@transaction.atomic
+def retry(operation: Operation, *, by: Actor) -> Operation:
+    """Raises Conflict when it did not fail, was retried, is too old, or its subject is claimed;
+    and whatever Refusal its plan has against it."""
+    failed = Operation.objects.select_for_update().get(pk=operation.pk)
+    check(failed)
+    plan = plan_for(failed.kind)
+    begins = plan.find(first_step(failed, plan))
+    params = plan.on_retry(failed)
+    again = Operation.objects.create(
+        retry_of=failed,
+        kind=failed.kind,
+        cluster=failed.cluster,
+        project_id=failed.project_id,
+        subject=failed.subject,
+        subject_label=failed.subject_label,
+        by=by.name,
+        params=params,
+        sealed_params=failed.sealed_params,
+        has_secrets=failed.has_secrets,
+        wants=failed.wants,
+        step=begins.name,
+        steps=[] if failed.notes.get("undone") else done_steps(failed),
+        notes={} if failed.notes.get("undone") else failed.notes,
+    )
+    # The new one has them now.
+    Operation.objects.filter(pk=failed.pk).update(sealed_params="")
+    idempotency.note(again)
+    plan.on_claim(again)
+    take_claims(again, [(name, mode) for name, mode in again.wants])
+    queue.wake(again)
+    record_event(
+        "task.accepted",
+        by=by,
+        project_id=again.project_id,
+        subject=again.subject,
+        label=again.subject_label,
+        task=again.uuid,
+        operation=again.kind,
+        retry_of=str(failed.uuid),
+    )
+    return again
+
+
+def check(failed: Operation) -> None:
+    if failed.state != FAILED:
+        raise Conflict("not_failed", f"Task {failed.uuid} is {failed.state}; only a failed one is.")
+    other = failed.retries.filter(state__in=(*UNFINISHED, SUCCEEDED)).first()
+    if other is not None:
+        raise Conflict("already_retried", f"Task {failed.uuid} was retried: see {other.uuid}.")
+    if failed.has_secrets and not failed.sealed_params:
+        raise Conflict(
+            "retry_window_over",
+            f"Task {failed.uuid} was asked with secrets, which are kept for a day; ask anew.",
+        )
+
+
+def first_step(failed: Operation, plan: Plan) -> str:  # type: ignore[type-arg]
+    """The one that failed; the plan's first where all it had made was undone."""
+    if failed.notes.get("undone"):
+        return plan.steps[0].name
+    return str(failed.notes.get("failed_step", failed.step))
+
+
+def done_steps(failed: Operation) -> list[dict[str, object]]:
+    """What it did before it failed, as the new one's history."""
+    names = {step.name for step in plan_for(failed.kind).steps}
+    return [step for step in failed.steps if step.get("ended_at") and step["name"] in names]
+
+
+def erase_secrets() -> None:
+    """Of operations that can no longer be retried."""
+    Operation.objects.filter(
+        ~Q(sealed_params=""), state__in=ENDED, ended_at__lt=Now() - WINDOW
+    ).update(sealed_params="")

@@ -1,0 +1,53 @@
+"""Making a VM ready for a failed operation that is tried again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from clusters.vmids import next_vmid
+from operations.models import Operation
+from operations.refusals import Conflict
+from vms.job import is_taken
+from vms.models import VirtualMachine
+from vms.placement import Capacity, Need, choose_alone
+from vms.quota import Amount, Headroom
+
+
+def same_vm(operation: Operation) -> dict[str, Any]:
+    """Its VM must still be there. Raises Conflict."""
+    if not VirtualMachine.objects.subject_of(operation).filter(deleted_at=None).exists():
+        raise Conflict("vm_gone", f"VM {operation.subject_label} is no longer there.")
+    return operation.params  # type: ignore[no-any-return]
+
+
+def same_or_new_vm(operation: Operation) -> dict[str, Any]:
+    """A creation's: what was kept is gone on with; what was undone gets a number and a place anew.
+
+    The VM's uuid stays. Raises Refusal as a creation would.
+    """
+    vm = VirtualMachine.objects.subject_of(operation).select_for_update().first()
+    if vm is None:
+        raise Conflict("vm_gone", "Izvor's record of the VM was removed meanwhile.")
+    if vm.deleted_at is None:
+        VirtualMachine.objects.filter(pk=vm.pk).update(has_failed=False)
+        return operation.params  # type: ignore[no-any-return]
+    if not operation.notes.get("undone"):
+        raise Conflict("vm_gone", f"VM {operation.subject_label} was deleted meanwhile.")
+    cluster = operation.cluster
+    choose_alone(cluster)
+    capacity, need = Capacity(cluster), Need.from_json(operation.params["need"])
+    placement = capacity.choose(need)
+    Headroom(vm.project).take(Amount.of(vm))
+    vm.vmid = next_vmid(cluster, lambda vmid: is_taken(cluster, vmid))
+    vm.node = placement.node
+    vm.deleted_at = vm.missing_since = vm.smbios_uuid = None
+    vm.has_failed, vm.last_error = False, ""
+    vm.save()
+    operation.subject_label = str(vm)
+    kept = [lane for lane in operation.params["lanes"] if lane[0].startswith("source:")]
+    return {
+        **operation.params,
+        "placement": asdict(placement),
+        "lanes": [*kept, *capacity.lanes(placement.node, need.storages)],
+    }
