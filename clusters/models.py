@@ -17,6 +17,13 @@ PROXMOX, SIMULATOR = "proxmox", "simulator"
 PENDING, ONLINE, UNREACHABLE, REFUSED = "pending", "online", "unreachable", "refused"
 
 
+REPAIRS = [
+    ("R1", "R1: forget VMs that have been gone for a day"),
+    ("R2", "R2: adopt VMs that bear our mark and are unknown"),
+    ("R3", "R3: put our mark back where it was removed"),
+]
+
+
 class Cluster(models.Model):
     """A Proxmox VE cluster, or a standalone node.
 
@@ -75,6 +82,14 @@ class Cluster(models.Model):
         "highest VMID",
         default=999_999_999,
         validators=[MinValueValidator(100), MaxValueValidator(999_999_999)],
+    )
+
+    repairs = ArrayField(
+        models.CharField(max_length=2, choices=REPAIRS),
+        default=list,
+        blank=True,
+        help_text="What Izvor puts right by itself where cluster and database differ; "
+        "what differs is shown in any case.",
     )
 
     # Who it is: seen at first contact, checked ever after.

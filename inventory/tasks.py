@@ -3,7 +3,8 @@
 from celery import shared_task
 from django.db.models.functions import Now
 
-from clusters.models import Cluster
+from clusters.models import ONLINE, Cluster
+from inventory import reconcile
 from inventory.cycle import run_cycle
 
 
@@ -19,3 +20,10 @@ def tick() -> None:
         "pk", flat=True
     ):
         cycle.delay(pk)
+
+
+@shared_task(name="inventory.reconcile")  # type: ignore[untyped-decorator]
+def reconcile_all() -> None:
+    """What may be repaired without asking is; clusters that do not answer are left alone."""
+    for cluster in Cluster.objects.filter(is_enabled=True, state=ONLINE).exclude(repairs=[]):
+        reconcile.repair(cluster)

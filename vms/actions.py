@@ -9,8 +9,11 @@ import uuid
 from typing import Any
 
 from django.db import transaction
+from django.db.models.functions import Now
 
 from accounts.actors import Actor
+from accounts.models import Project
+from events.models import record_event
 from operations.enqueue import enqueue, holder_of, request_cancel
 from operations.models import EXCLUSIVE, QUEUED, Operation
 from operations.refusals import Conflict
@@ -19,7 +22,7 @@ from vms.asked import CloneOf, NewVm, VmChanges
 from vms.creation import Draft
 from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED, UNKNOWN, VirtualMachine
 from vms.placement import Capacity, choose_alone
-from vms.quota import Headroom
+from vms.quota import Amount, Headroom
 
 # In which states a verb makes sense; UNKNOWN is left to the worker, who asks the cluster.
 ALLOWED = {
@@ -152,6 +155,36 @@ def update_vm(*, vm: VirtualMachine, changes: VmChanges, by: Actor) -> Operation
             return None
         Headroom(vm.project).take(draft.growth)
         return _enqueue("update_vm", vm, by, secrets=draft.secrets, **draft.params)
+
+
+def mark_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
+    """Put our mark back into the description of a VM that Izvor made."""
+    preflight.check_state(vm, "marking", ALLOWED["change"])
+    return _enqueue("mark_vm", vm, by)
+
+
+def adopt_vm(*, vm: VirtualMachine, project: Project | None, by: Actor) -> Operation:
+    """Take on a VM that bears the mark of one that Izvor no longer knows, as its own."""
+    if vm.marked_as in {None, vm.uuid}:
+        raise Conflict("not_an_orphan", f"VM {vm} bears no mark of a VM that Izvor has lost.")
+    preflight.check_state(vm, "adopting", ALLOWED["change"])
+    with transaction.atomic():
+        Headroom(project).take(Amount.of(vm))
+        VirtualMachine.objects.filter(pk=vm.pk).update(is_ours=True, project=project)
+        return _enqueue("mark_vm", vm, by)
+
+
+def forget_vm(*, vm: VirtualMachine, by: Actor) -> None:
+    """Drop the record of a VM that is gone from its cluster; on the cluster nothing is done."""
+    with transaction.atomic():
+        rows = VirtualMachine.objects.filter(
+            pk=vm.pk, missing_since__isnull=False, deleted_at=None, doing=""
+        ).update(deleted_at=Now())
+        if rows != 1:
+            raise Conflict("not_missing", f"VM {vm} is not missing, or a task works on it.")
+        record_event(
+            "vm.forgotten", by=by, project_id=vm.project_id, subject=vm.uuid, label=str(vm)
+        )
 
 
 def delete_vm(*, vm: VirtualMachine, by: Actor) -> Operation:

@@ -61,6 +61,12 @@ def deleted(operation: Operation) -> dict[str, Any]:
     return {"message": f"VM {vm} is deleted.", "vmid": str(vm.vmid), "vm": vm_body(vm)}
 
 
+@renders("mark_vm")
+def marked(operation: Operation) -> dict[str, Any]:
+    vm = subject(operation)
+    return {"vm": vm_body(vm), "vmid": str(vm.vmid)}
+
+
 @renders("update_vm")
 def updated(operation: Operation) -> dict[str, Any]:
     return changed_body(subject(operation), pending=operation.notes.get("pending", []))

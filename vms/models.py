@@ -136,7 +136,10 @@ class VirtualMachine(models.Model):
 
     # Who it is in Proxmox: new for each clone, kept by everything else.
     smbios_uuid = models.UUIDField(null=True)
-    is_ours = models.BooleanField(default=False, help_text="made by this Izvor: it bears our mark")
+    is_ours = models.BooleanField(default=False, help_text="made by this Izvor")
+    marked_as = models.UUIDField(
+        null=True, help_text="the VM that the mark in its description names; empty: it bears none"
+    )
 
     created_at = models.DateTimeField(auto_now_add=True)
     updated_at = models.DateTimeField(auto_now=True)

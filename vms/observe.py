@@ -29,6 +29,8 @@ def config_values(vm: VirtualMachine, config: GuestConfig) -> dict[str, Any]:
     nic = config.nics[0] if config.nics else None
     disk = config.boot_disk
     mark = read_mark(config.description)
+    counts = mark is not None and (mark.vmid, mark.cluster) == (vm.vmid, vm.cluster.uuid)
+    marked_as = mark.vm if mark and counts else None
     return {
         "name": config.name or vm.name,
         "description": without_mark(config.description),
@@ -42,7 +44,9 @@ def config_values(vm: VirtualMachine, config: GuestConfig) -> dict[str, Any]:
         "lock": config.lock or "",
         "agent_enabled": config.agent_enabled,
         "smbios_uuid": uuid.UUID(config.smbios_uuid) if config.smbios_uuid else None,
-        "is_ours": mark is not None and mark.vmid == vm.vmid and mark.vm == vm.uuid,
+        # A mark that names another VMID came along with a copy: it says nothing.
+        "marked_as": marked_as,
+        "is_ours": vm.is_ours or marked_as == vm.uuid,
         "cloud_init": cloud_init_of(config),
         "details_at": timezone.now(),
     }

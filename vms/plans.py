@@ -154,6 +154,7 @@ PLANS: tuple[Plan[VmJob], ...] = (
         StartIfAsked(),
         Observe(),
     ),
+    plan("mark_vm", "Put the mark back", MarkAgain()),
     plan("convert_vm", "Convert to template", DetachUserData(), Convert(), DropUserData()),
     plan("delete_vm", "Delete", StopForDeletion(), Destroy(), DropUserData(), on_end=end_deletion),
 )

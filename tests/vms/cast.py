@@ -71,6 +71,7 @@ VERBS: dict[str, Callable[[VirtualMachine, Actor], Operation | None]] = {
     ),
     "convert_vm": lambda vm, by: actions.convert_vm(vm=vm, by=by),
     "delete_vm": lambda vm, by: actions.delete_vm(vm=vm, by=by),
+    "mark_vm": lambda vm, by: actions.mark_vm(vm=vm, by=by),
 }
 
 
@@ -87,6 +88,8 @@ def vm_for(kind: str, sim: SimulatorThread, by: Actor) -> VirtualMachine | None:
         finish(ask_for(before, vm, by)[1])
     if kind in {"delete_snapshot", "rollback_snapshot"}:
         finish(actions.take_snapshot(vm=vm, name="first", description="", include_ram=False, by=by))
+    if kind == "mark_vm":
+        sim.change(lambda s: s.world.guests[vm.vmid].config.pop("description"))
     vm.refresh_from_db()
     return vm
 

@@ -126,6 +126,9 @@ class MarkAgain(Step[VmJob]):
         )
         return None
 
+    def record(self, job: VmJob) -> None:
+        observe.save(job.vm, observe.config_values(job.vm, job.config()))
+
 
 class Observe(Step[VmJob]):
     """Everything may be as it was then: cores, tags, disks. It is read and written down."""
