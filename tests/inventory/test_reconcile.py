@@ -99,6 +99,7 @@ def test_r2_adopts_and_marks_it_as_its_own(cluster, sim, orphan, work):
     reconcile_all()
     assert work(Operation.objects.unfinished().get()).state == "succeeded"
     mark = read_mark(sim.guest(orphan.vmid).config["description"])
+    assert mark is not None
     assert (mark.vm, mark.vmid) == (orphan.uuid, orphan.vmid)
     orphan.refresh_from_db()
     assert orphan.is_ours
@@ -112,7 +113,8 @@ def test_r3_puts_the_mark_back_and_leaves_the_words(cluster, sim, unmarked, work
     assert work(Operation.objects.unfinished().get()).state == "succeeded"
     description = sim.guest(unmarked.vmid).config["description"]
     assert description.startswith("my notes\n")
-    assert read_mark(description).vm == unmarked.uuid
+    assert (mark := read_mark(description)) is not None
+    assert mark.vm == unmarked.uuid
     assert found(cluster) == []
 
 
