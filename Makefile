@@ -16,7 +16,7 @@ check_env := IZVOR_SECRET_KEY=for-checks-only
 # Enough for tools that read the settings and connect to nothing.
 no_servers := $(check_env) DATABASE_URL=postgres://unused@127.0.0.1/unused REDIS_URL=redis://127.0.0.1
 
-.PHONY: help build dev test test-slow lint fmt lock clean conformance peers
+.PHONY: help build dev test test-slow lint fmt lock clean conformance chaos peers
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 | \2/p' $(call quote,$(here)) | awk -F'|' '{printf "%-20s%s\n", $$1, $$2}'
@@ -39,6 +39,10 @@ test-slow: ## the tests that take longer: real kills, a fresh clone brought up
 conformance: ## replay recorded Proxmox exchanges against the simulator
 	@$(install) $(everything)
 	@cd $(root) && $(python) -m tests.simulator.conformance
+
+chaos: ## ten minutes of requests while everything around them breaks (ARGS="--seed 2" …)
+	@$(install) $(everything)
+	@cd $(root) && exec $(python) -m tests.chaos $(ARGS)
 
 peers: ## Ansible's collection for Proxmox drives a simulator (550 MB in .venv-peers)
 	@$(install) $(everything)

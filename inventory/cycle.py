@@ -28,6 +28,7 @@ log = structlog.get_logger(__name__)
 
 CALL_S = 20.0
 LEASE_S = 60
+AGAIN_S = 3.0
 # How long a checked identity and version are believed, in seconds.
 IDENTITY_S = 300
 _checked: dict[int, tuple[object, datetime.datetime]] = {}
@@ -43,12 +44,14 @@ def run_cycle(pk: int) -> None:
     ).update(look_lease_until=Now() + datetime.timedelta(seconds=LEASE_S))
     if held != 1:
         return
+    cluster = Cluster.objects.get(pk=pk)
     try:
-        look_at(Cluster.objects.get(pk=pk))
+        look_at(cluster)
     finally:
+        # One that does not answer is missed by people: it is asked again sooner.
+        wait_s = settings.INVENTORY_CYCLE_S if cluster.state == ONLINE else AGAIN_S
         Cluster.objects.filter(pk=pk).update(
-            look_lease_until=None,
-            look_due_at=Now() + datetime.timedelta(seconds=settings.INVENTORY_CYCLE_S),
+            look_lease_until=None, look_due_at=Now() + datetime.timedelta(seconds=wait_s)
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -31,7 +32,7 @@ Answer = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(slots=True)
 class Fault:
-    """What happens to the next `count` requests whose method and path match.
+    """What happens to the next `count` requests whose method and path match, or to a share of them.
 
     `drop_after_effect`: the call is carried out, the connection closes without an answer.
     `drop_before_effect`: the connection closes and nothing was done.
@@ -49,12 +50,13 @@ class Fault:
     text: str = "injected fault"
     errors: dict[str, str] | None = None
     seconds: float = 0.0
+    share: float = 1.0
     hits: int = 0
 
-    def matches(self, method: str, path: str) -> bool:
+    def matches(self, method: str, path: str, chance: Callable[[], float]) -> bool:
         if self.count <= 0 or self.method not in ("*", method):
             return False
-        return re.search(self.path, path) is not None
+        return re.search(self.path, path) is not None and (self.share >= 1 or chance() < self.share)
 
 
 def check_types(target: Callable[..., Any], given: dict[str, Any]) -> None:
@@ -76,7 +78,9 @@ def check_types(target: Callable[..., Any], given: dict[str, Any]) -> None:
 
 
 class Faults:
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 1) -> None:
+        # Its own, so that a fault more or less changes nothing of the world.
+        self._chance = random.Random(seed).random
         self.rules: list[Fault] = []
         self.has_foreign_certificate = False
         self.refused_handshakes = 0
@@ -89,6 +93,8 @@ class Faults:
         rule = Fault(kind, **settings)
         if not 200 <= rule.status <= 599:
             raise ValueError(f"status {rule.status} is not between 200 and 599")
+        if not 0 < rule.share <= 1:
+            raise ValueError("share must be above 0 and at most 1")
         if not 0 <= rule.seconds <= LONGEST_DELAY_S:
             raise ValueError(f"seconds must be between 0 and {LONGEST_DELAY_S}")
         try:
@@ -112,7 +118,7 @@ class Faults:
     def _take(self, request: web.Request) -> Fault | None:
         path = request.path.removeprefix("/api2/json")
         for rule in self.rules:
-            if rule.matches(request.method, path):
+            if rule.matches(request.method, path, self._chance):
                 rule.count -= 1
                 rule.hits += 1
                 return rule

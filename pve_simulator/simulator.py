@@ -64,7 +64,7 @@ class Simulator:
         self.certificates = tls.ensure_certificates(self._folder(), tuple(self.world.nodes))
         self.ca, self.certificate = tls.load_certificates(self.certificates)
         self.locks = Locks(self.clock)
-        self.faults = Faults()
+        self.faults = Faults(options.seed)
         self.tasks = TaskEngine(self.world, self.clock, self.touch)
         self.cache = ResourceCache(self)
         self.consoles = Consoles(self)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 import uuid
 from copy import copy
@@ -10,9 +11,10 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models.base import ModelState
+from django.utils import timezone
 
 from accounts.actors import Actor
-from clusters.models import ONLINE, Cluster
+from clusters.models import ONLINE, UNREACHABLE, Cluster
 from operations.models import SHARED
 from operations.refusals import Conflict, InvalidInput, Refusal, Unavailable
 from templates_app.models import Template
@@ -22,6 +24,7 @@ from vms.placement import Capacity, Need, Placement
 from vms.quota import Amount, Headroom
 from vms.userdata import iso_storages, sealable
 
+LOST_AFTER = datetime.timedelta(minutes=1)
 # Without a size: what API.md promises.
 DEFAULT_CORES, DEFAULT_MEMORY_MIB, DEFAULT_DISK_GIB = 1, 1024, 20
 
@@ -204,7 +207,7 @@ def find_template(wanted: str, *, cluster: str, by: Actor) -> Template:
             code="template_ambiguous",
         )
     template = found[0]
-    if template.cluster.state != ONLINE:
+    if is_lost(template.cluster):
         raise Unavailable(
             "cluster_unavailable",
             f"Cluster {template.cluster} is {template.cluster.state}"
@@ -215,6 +218,14 @@ def find_template(wanted: str, *, cluster: str, by: Actor) -> Template:
             "template_not_read", f"Template {template.name} was just found; try again in seconds."
         )
     return template
+
+
+def is_lost(cluster: Cluster) -> bool:
+    """Not worth asking. One failed look says little: within a minute, Proxmox itself is asked."""
+    if cluster.state == ONLINE:
+        return False
+    seen = cluster.seen_at
+    return cluster.state != UNREACHABLE or seen is None or timezone.now() - seen > LOST_AFTER
 
 
 def find_size(name: str) -> Size | None:

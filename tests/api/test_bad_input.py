@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
 import pytest
+from django.utils import timezone
 
 from clusters.models import UNREACHABLE, Cluster
 from events.models import Event
@@ -274,7 +276,9 @@ def test_what_no_node_can_take_is_refused_with_each_reason(
 
 
 def test_a_cluster_known_to_be_silent_is_a_503(operator_calls, cluster, unchanged):
-    Cluster.objects.filter(pk=cluster.pk).update(state=UNREACHABLE, error="no route to host")
+    silent = {"state": UNREACHABLE, "error": "no route to host"}
+    since = timezone.now() - datetime.timedelta(minutes=2)
+    Cluster.objects.filter(pk=cluster.pk).update(seen_at=since, **silent)
     body = problem_of(operator_calls.post(f"{API}/vms", GOOD), 503, "cluster_unavailable")
     assert "no route to host" in body["detail"]
 

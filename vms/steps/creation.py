@@ -74,7 +74,8 @@ class Clone(Step[VmJob]):
             raise StepFailed(
                 "template_gone",
                 f"The template {job.params['template_name']} "
-                f"({job.params['template_vmid']}) is no longer on {job.params['template_node']}.",
+                f"({job.params['template_vmid']}) is no longer on {job.params['template_node']}: "
+                f"{error}",
             )
         return None
 
