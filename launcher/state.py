@@ -30,6 +30,8 @@ START_AFRESH = "`make clean` starts afresh (it removes all local data)"
 #: sun_path holds 108 bytes on Linux and 104 on macOS, its final zero included.
 MAX_SOCKET_PATH_BYTES = 103
 LONGEST_SOCKET_NAME = ".s.PGSQL.5432.lock"
+MEMORY = Path("/dev/shm")  # noqa: S108  (a private folder is made in it)
+MEMORY_NEEDED = 2 * 1024**3
 
 
 @dataclass(frozen=True)
@@ -169,13 +171,24 @@ def in_use(path: Path) -> bool:
 
 
 def open_temporary_state() -> StateFolder:
-    """A state folder for one run, in the system's temporary folder. Those that a killed run left
-    behind are removed first."""
-    parent = Path(tempfile.gettempdir())
+    """A state folder for one run, in memory where there is room, else in the system's temporary
+    folder. Those that a killed run left behind are removed first."""
+    parent = _in_memory() or Path(tempfile.gettempdir())
     for left in parent.glob("izvor-run-*"):
         if _is_ours(left) and not in_use(left):
             shutil.rmtree(left, ignore_errors=True)
     return open_state(Path(tempfile.mkdtemp(prefix="izvor-run-", dir=parent)))
+
+
+def _in_memory() -> Path | None:
+    """Linux's folder in memory, unless TMPDIR names another place or it is small, as in containers.
+
+    Each test empties some thirty tables, which on a disk is a hundred files made and removed."""
+    try:
+        is_roomy = shutil.disk_usage(MEMORY).free > MEMORY_NEEDED
+    except OSError:
+        return None
+    return MEMORY if is_roomy and not os.environ.get("TMPDIR") else None
 
 
 def write_private(file: Path, text: str) -> None:

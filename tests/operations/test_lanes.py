@@ -1,0 +1,88 @@
+"""Many creations on a storage that takes few allocations at a time: all wait, none fails."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.db import connection
+
+from clusters.models import Cluster
+from operations import engine, poller
+from operations.models import SUCCEEDED, Lane, LaneTicket, Operation
+from pve_simulator import accidents
+from pve_simulator.testing import SimulatorThread
+from tests.conftest import due, run_until
+from tests.vms.cast import a_new_vm
+from vms import actions
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+POSITION = re.compile(r"a place in lane (\S+) \(limit (\d+)\): position (\d+)")
+
+
+def carry_all(sim: SimulatorThread, threads: int = 4) -> int:
+    """Workers and a poller until all have ended; returns the most clones seen at once."""
+    most = 0
+
+    def turn(pk: int) -> None:
+        try:
+            engine.take_turn(pk)
+        finally:
+            connection.close()
+
+    def all_ended() -> bool:
+        nonlocal most
+        most = max(most, sum(task.is_running for task in sim.tasks("qmclone")))
+        return Operation.objects.unfinished().count() == 0
+
+    with ThreadPoolExecutor(threads) as pool:
+        while not all_ended():
+            list(pool.map(turn, due()))
+            for pk in Cluster.objects.values_list("pk", flat=True):
+                poller.poll_cluster(pk)
+    return most
+
+
+def create(count: int, operator: Any) -> list[Operation]:
+    asked = a_new_vm("many", count=count, memory_mib=256, start_on_create=False)
+    return [operation for _, operation in actions.create_vms(asked=asked, by=operator)]
+
+
+def test_who_waits_says_for_which_lane_and_at_which_position(cluster, sim, operator):
+    sim.cause(accidents.storage_slow, storage="ceph", allocate_s=60)
+    asked = create(8, operator)
+    Lane.objects.update_or_create(cluster=cluster, key="storage:ceph", defaults={"limit": 2})
+
+    def waiting() -> list[tuple[str, str, str]]:
+        texts = Operation.objects.values_list("waiting_for", flat=True)
+        return sorted(m.groups() for text in texts if (m := POSITION.match(text)))
+
+    found = run_until(waiting, lambda lines: len(lines) >= len(asked) - 2)
+    assert {(lane, limit) for lane, limit, _ in found} == {("storage:ceph", "2")}
+    assert [place for _, _, place in found] == [str(n) for n in range(1, len(asked) - 1)]
+
+
+def test_an_operators_limit_holds_from_the_next_place_on(cluster, sim, operator):
+    create(1, operator)
+    carry_all(sim)
+    Lane.objects.filter(cluster=cluster, key="storage:ceph").update(limit=1)
+    sim.cause(accidents.storage_slow, storage="ceph", allocate_s=10)
+    create(4, operator)
+    assert carry_all(sim) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_two_hundred_creations_at_two_allocations_all_succeed(cluster, sim, operator):
+    Lane.objects.create(cluster=cluster, key="storage:ceph", limit=2)
+    sim.cause(accidents.storage_slow, storage="ceph", allocate_s=4)
+    for _ in range(2):
+        create(100, operator)
+    assert carry_all(sim) <= 2
+    states = set(Operation.objects.values_list("state", "error"))
+    assert states == {(SUCCEEDED, "")}
+    assert not LaneTicket.objects.exists()
+    assert not any("got timeout" in line for task in sim.tasks("qmclone") for line in task.log)
