@@ -58,7 +58,7 @@ def test_who_waits_says_for_which_lane_and_at_which_position(cluster, sim, opera
 
     def waiting() -> list[tuple[str, str, str]]:
         texts = Operation.objects.values_list("waiting_for", flat=True)
-        return sorted(m.groups() for text in texts if (m := POSITION.match(text)))
+        return sorted((m[1], m[2], m[3]) for text in texts if (m := POSITION.match(text)))
 
     found = run_until(waiting, lambda lines: len(lines) >= len(asked) - 2)
     assert {(lane, limit) for lane, limit, _ in found} == {("storage:ceph", "2")}
