@@ -168,7 +168,7 @@ CELERY_DB_REUSE_MAX = 10_000
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["izvor_project.api.authentication.Authentication"],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.MayUseApi"],
-    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],
+    "DEFAULT_RENDERER_CLASSES": ["izvor_project.api.renderers.JsonRenderer"],
     "DEFAULT_PARSER_CLASSES": ["izvor_project.api.parsers.StrictJsonParser"],
     "EXCEPTION_HANDLER": "izvor_project.api.problems.exception_handler",
     "DEFAULT_SCHEMA_CLASS": "izvor_project.api.schema.Schema",

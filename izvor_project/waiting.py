@@ -8,7 +8,6 @@ told.
 from __future__ import annotations
 
 import asyncio
-import json
 import re
 import time
 import uuid
@@ -24,9 +23,9 @@ from django.conf import settings
 from django.db import DatabaseError, connection
 from django.utils.encoding import force_str
 from redis.exceptions import RedisError
-from rest_framework.utils.encoders import JSONEncoder
 
 from izvor_project.api.problems import CONTENT_TYPE, problem
+from izvor_project.api.renderers import dumps
 from operations.models import ENDED, SUCCEEDED, Operation
 from operations.queue import CHANNEL
 from operations.rest import AWAIT_HEADER, body_of_all, final_answer
@@ -268,6 +267,6 @@ def render_end(operations: list[uuid.UUID], request_id: str) -> tuple[int, str, 
             if len(ended) > 1:
                 body |= body_of_all(ended)
             content_type = CONTENT_TYPE
-        return status, content_type, json.dumps(body, cls=JSONEncoder).encode()
+        return status, content_type, dumps(body)
     finally:
         connection.close()
