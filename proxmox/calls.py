@@ -148,7 +148,7 @@ class Caller:
             )
         except ProxmoxError as error:
             outcome = type(error).__name__
-            _redact(error, self._identity.secrets | _secrets_in(texts))
+            redact(error, self._identity.secrets | _secrets_in(texts))
             raise
         finally:
             took_s = time.monotonic() - started_at
@@ -169,7 +169,7 @@ class Caller:
                 is_repeatable=True,
             )
         except ProxmoxError as error:
-            _redact(error, frozenset({password}))
+            redact(error, frozenset({password}))
             raise
         try:
             fields = row(answer.data)
@@ -193,7 +193,7 @@ def _secrets_in(values: Mapping[str, str]) -> frozenset[str]:
     return frozenset(value for key, value in values.items() if key in SECRET_VALUES)
 
 
-def _redact(error: ProxmoxError, secrets: frozenset[str]) -> None:
+def redact(error: ProxmoxError, secrets: frozenset[str]) -> None:
     """Takes secrets out of what Proxmox said, should it repeat them."""
     for secret in filter(None, secrets):
         error.message = error.message.replace(secret, "…")

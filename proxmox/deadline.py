@@ -41,6 +41,8 @@ class Attempt:
     # Set right before the first byte of the request is handed to TLS: while it is False, the server
     # has seen nothing of it, and another endpoint may be tried even with what changes something.
     has_sent: bool = False
+    # The address that the request went to; one name may stand for several machines.
+    peer: str = ""
 
     def time_left_s(self) -> float:
         """Seconds left; raises TimeoutError where none are."""

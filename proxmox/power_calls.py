@@ -198,6 +198,7 @@ class PowerCalls(Caller):
             password=password,
             user=user,
             endpoint=answer.endpoint,
+            address=answer.peer or answer.endpoint.host,
             path=f"/api2/json/nodes/{node}/qemu/{vmid}/vncwebsocket?{query}",
             headers={key: value for key, value in answer.headers.items() if key in kept},
         )

@@ -56,6 +56,7 @@ class Reply:
     reason: str
     content: bytes = field(repr=False)
     endpoint: Endpoint
+    peer: str = ""
 
     @property
     def text(self) -> str:
@@ -92,6 +93,9 @@ class Connection(HTTPSConnection):
 
     def request(self, *args: Any, **options: Any) -> None:
         self._used_at = time.monotonic()
+        attempt = current_attempt()
+        if attempt is not None and self.sock is not None:
+            attempt.peer = self.sock.getpeername()[0]
         super().request(*args, **options)
 
     @property
@@ -145,7 +149,9 @@ class Route:
             redirect=False,
             timeout=urllib3.Timeout(connect=connect_s, read=left_s),
         )
-        return Reply(response.status, response.reason or "", response.data, self.endpoint)
+        return Reply(
+            response.status, response.reason or "", response.data, self.endpoint, attempt.peer
+        )
 
     def _note_failure(self, attempt: Attempt, took_s: float) -> None:
         had_its_time = not attempt.deadline.is_over or took_s >= self._connect_timeout_s

@@ -36,9 +36,14 @@ def quieten() -> None:
     """Keeps the libraries below from logging what they send, passwords included.
 
     A filter, since somebody may set their level later; proxmoxer logs bodies at INFO, answers at
-    DEBUG, and urllib3 its URLs.
+    DEBUG, urllib3 its URLs, and websockets headers and every key that is typed.
     """
-    for name in ("proxmoxer.core", "urllib3.connectionpool", "urllib3.connection"):
+    for name in (
+        "proxmoxer.core",
+        "urllib3.connectionpool",
+        "urllib3.connection",
+        "websockets.client",
+    ):
         logger = logging.getLogger(name)
         if _is_quiet not in logger.filters:
             logger.addFilter(_is_quiet)
@@ -56,6 +61,7 @@ class Upload:
 class Answer:
     data: object
     endpoint: Endpoint
+    peer: str
     headers: Mapping[str, str]
 
 
@@ -67,18 +73,19 @@ class Serializer:
     """Reads bodies for proxmoxer, which asks `loads` for 2xx and `loads_errors` for the rest."""
 
     def loads(self, reply: Reply) -> object:
-        body = _decoded(reply)
+        body = decoded(reply.content)
         if body is None or "data" not in body:
             raise Garbled
         return body["data"]
 
     def loads_errors(self, reply: Reply) -> Mapping[str, object] | None:
-        return _decoded(reply)
+        return decoded(reply.content)
 
 
-def _decoded(reply: Reply) -> Mapping[str, object] | None:
+def decoded(content: bytes) -> Mapping[str, object] | None:
+    """The object in a JSON body; None for anything else."""
     try:
-        body = json.loads(reply.content)
+        body = json.loads(content)
     except ValueError:
         return None
     return body if isinstance(body, dict) else None
@@ -165,11 +172,11 @@ def call(
     if not 200 <= reply.status_code < 300:
         # proxmoxer lets redirects pass for an empty answer.
         raise _refusal(method, reply)
-    return Answer(data, reply.endpoint, session.headers)
+    return Answer(data, reply.endpoint, reply.peer, session.headers)
 
 
 def _refusal(method: str, reply: Reply) -> ProxmoxError:
-    return classify(reply.status_code, reply.reason, _decoded(reply), method=method)
+    return classify(reply.status_code, reply.reason, decoded(reply.content), method=method)
 
 
 # -- bodies --------------------------------------------------------------------------------------

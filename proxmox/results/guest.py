@@ -197,7 +197,8 @@ class VncTicket:
     """What opens a VM's screen, once, within 10 s, at the endpoint that gave it.
 
     Open the websocket `path` (percent-encoded, with its query) there, sending `headers`: the ticket
-    is bound to the identity that asked. `password` answers the VNC challenge within.
+    is bound to the identity that asked. `password` answers the VNC challenge within. `address` is
+    the machine that answered, as the endpoint's name may stand for several. See `open_screen`.
     """
 
     ticket: str = field(repr=False)
@@ -205,5 +206,6 @@ class VncTicket:
     password: str = field(repr=False)
     user: str
     endpoint: Endpoint
+    address: str
     path: str = field(repr=False)
     headers: Mapping[str, str] = field(repr=False)
