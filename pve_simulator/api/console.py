@@ -76,12 +76,23 @@ async def _relay(call: Call, session: Session, socket: web.WebSocketResponse) ->
     serving = loop.create_task(server.run(POLL_S))
     reading = loop.create_task(_feed(socket, stream))
     ended = loop.create_task(session.closed.wait())
-    await asyncio.wait([serving, reading, ended], return_when=asyncio.FIRST_COMPLETED)
+    gone = loop.create_task(_until_gone(call, session))
+    tasks = (serving, reading, ended, gone)
+    await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     stream.close()
-    for task in (serving, reading, ended):
+    for task in tasks:
         task.cancel()
-    await asyncio.gather(serving, reading, ended, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
     await socket.close()
+
+
+async def _until_gone(call: Call, session: Session) -> None:
+    """QEMU is the VNC server: both end together, also where the guest goes on elsewhere."""
+    while True:
+        guest = call.sim.world.guests.get(session.vmid)
+        if guest is None or not guest.is_running or guest.node != session.node:
+            return
+        await asyncio.sleep(POLL_S)
 
 
 async def _feed(socket: web.WebSocketResponse, stream: Stream) -> None:
