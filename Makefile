@@ -11,6 +11,8 @@ install := cd $(root) && exec sh launcher/with_python.sh launcher/install.py
 runtime := requirements.txt requirements-embedded.txt
 everything := $(runtime) requirements-dev.txt
 python := .venv/bin/python
+# noVNC, by npm; without it all but the console's page works.
+npm := cd $(root) && exec $(python) -m launcher.npm
 launcher := cd $(root) && exec $(python) -m launcher --follow-parent
 check_env := IZVOR_SECRET_KEY=for-checks-only
 # Enough for tools that read the settings and connect to nothing.
@@ -23,17 +25,21 @@ help: ## this list
 
 build: ## install everything into .venv, start nothing
 	@$(install) $(everything)
+	@$(npm) install
 
 dev: ## all of Izvor on http://127.0.0.1:8082 with a simulated Proxmox; Ctrl-C stops it
 	@$(install) $(runtime)
+	@$(npm) install --daily
 	@$(launcher) dev
 
 test: ## the test suite, on servers of its own (ARGS="-k word" picks)
 	@$(install) $(everything)
+	@$(npm) install
 	@$(launcher) run -- $(python) -m pytest -n 2 --dist loadfile -m "not slow" $(ARGS)
 
 test-slow: ## the tests that take longer: real kills, a fresh clone brought up
 	@$(install) $(everything)
+	@$(npm) install
 	@$(launcher) run -- $(python) -m pytest -n 2 --dist loadfile -m slow $(ARGS)
 
 conformance: ## replay recorded Proxmox exchanges against the simulator
@@ -66,14 +72,16 @@ fmt: ## format the code, and fix what ruff can fix
 	cd $(root) && $(python) -m ruff check --fix-only .
 	cd $(root) && $(python) -m ruff format .
 
-lock: ## pin requirements*.in anew into requirements*.txt, with hashes
+lock: ## pin requirements*.in and package.json anew, with hashes
 	@$(install) $(everything)
-	cd $(root) && for name in requirements requirements-embedded requirements-dev requirements-peers; do \
+	$(npm) lock
+	cd $(root) && for name in requirements requirements-embedded requirements-dev requirements-peers \
+		requirements-npm; do \
 		$(python) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 			--no-emit-index-url --quiet $$name.in -o $$name.txt || exit 1; \
 	done
 
-clean: ## remove .venv, .izvor (all local data!) and caches
+clean: ## remove .venv, node_modules, .izvor (all local data!) and caches
 	@cd $(root) && sh launcher/with_python.sh -m launcher clean
-	@cd $(root) && rm -rf .venv .venv-peers staticfiles .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@cd $(root) && rm -rf .venv .venv-peers node_modules staticfiles .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	@cd $(root) && find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,5 +1,6 @@
 """What goes to production says the same as the code: settings, image, lock files."""
 
+import json
 import re
 import subprocess
 import sys
@@ -65,12 +66,14 @@ def test_the_image_holds_every_package_that_production_runs():
         if line.startswith("!")
     }
     packages = {file.parent.name for file in ROOT.glob("*/__init__.py")}
-    not_in_production = {"tests", "launcher", "pve_simulator"}
-    assert allowed == packages - not_in_production | {"manage.py", "requirements.txt"}
+    not_in_production = {"tests", "benchmarks", "launcher", "pve_simulator"}
+    page = {"package.json", "package-lock.json"}
+    assert allowed == packages - not_in_production | {"manage.py", "requirements.txt"} | page
 
 
 def test_every_pinned_package_has_a_hash_and_no_index_is_named():
-    for name in ("requirements", "requirements-embedded", "requirements-dev", "requirements-peers"):
+    for name in ("", "-embedded", "-dev", "-peers", "-npm"):
+        name = f"requirements{name}"
         text = (ROOT / f"{name}.txt").read_text()
         pinned = re.findall(
             r"^[\w.-]+==[^\n]*\n( +--hash=sha256:[0-9a-f]{64})?", text, re.MULTILINE
@@ -78,6 +81,19 @@ def test_every_pinned_package_has_a_hash_and_no_index_is_named():
         assert pinned
         assert all(pinned)
         assert "://" not in text
+
+
+def test_the_pages_packages_are_pinned_by_hash_and_no_registry_is_named():
+    text = (ROOT / "package-lock.json").read_text()
+    wanted = json.loads((ROOT / "package.json").read_text())["dependencies"]
+    assert set(wanted) == {"@novnc/novnc"}
+    packages = json.loads(text)["packages"]
+    assert set(packages) == {"", *(f"node_modules/{name}" for name in wanted)}
+    for name, version in wanted.items():
+        pinned = packages[f"node_modules/{name}"]
+        assert pinned["version"] == version
+        assert re.fullmatch(r"sha512-[A-Za-z0-9+/]{86}==", pinned["integrity"])
+    assert "://" not in text
 
 
 def test_production_installs_no_embedded_server_and_no_simulator_server():
@@ -100,3 +116,6 @@ def test_the_image_can_collect_its_static_files(tmp_path):
     done = subprocess.run(command, cwd=ROOT, env=clean_env(**env), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "static" / "unfold").is_dir()
+    assert (tmp_path / "static" / "console" / "console.js").is_file()
+    if (ROOT / "node_modules" / "@novnc").is_dir():
+        assert (tmp_path / "static" / "novnc" / "core" / "rfb.js").is_file()
