@@ -92,15 +92,14 @@ class ApiTokenManager(models.Manager["ApiToken"]):
         )
         return token, text
 
+    def usable(self) -> models.QuerySet[ApiToken]:
+        """Those that are neither expired nor revoked."""
+        is_fresh = Q(expires_at=None) | Q(expires_at__gt=timezone.now())
+        return self.select_related("project").filter(is_fresh, revoked_at=None)
+
     def find(self, text: str) -> ApiToken | None:
-        """The usable token with this text; expired and revoked ones are not found."""
-        now = timezone.now()
-        return (
-            self.select_related("project")
-            .filter(secret_hash=_hash(text), revoked_at=None)
-            .filter(Q(expires_at=None) | Q(expires_at__gt=now))
-            .first()
-        )
+        """The usable token with this text."""
+        return self.usable().filter(secret_hash=_hash(text)).first()
 
 
 def _hash(text: str) -> str:

@@ -8,7 +8,9 @@ import json
 from collections.abc import Set
 from typing import Any
 
+from django.conf import settings
 from django.db.models import QuerySet
+from django.http import HttpRequest
 from rest_framework import serializers
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -46,6 +48,14 @@ def parse(serializer: type[StrictSerializer], request: Request) -> dict[str, Any
     checked = serializer(data=request.data, context={"request": request})
     checked.is_valid(raise_exception=True)
     return dict(checked.validated_data)
+
+
+def public_origin(request: Request | HttpRequest) -> str:
+    """How the caller reaches us, `https://host` where a proxy speaks TLS for us and
+    IZVOR_TRUSTED_ORIGINS names it."""
+    host = request.get_host()
+    is_tls = request.is_secure() or f"https://{host}" in settings.CSRF_TRUSTED_ORIGINS
+    return f"{'https' if is_tls else 'http'}://{host}"
 
 
 PAGING = frozenset({"limit", "cursor"})

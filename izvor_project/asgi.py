@@ -1,4 +1,4 @@
-"""The web process: Django behind the wait layer."""
+"""The web process: Django behind the console's relay (websockets) and the wait layer (requests)."""
 
 import os
 from typing import cast
@@ -9,7 +9,8 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "izvor_project.settings")
 django_app = get_asgi_application()
 
 # Only now: they read models, which the line above has made known.
+from izvor_project.console.relay import ConsoleRelay  # noqa: E402
 from izvor_project.loopback import LoopbackOnly  # noqa: E402
 from izvor_project.waiting import App, WaitLayer  # noqa: E402
 
-application = LoopbackOnly(WaitLayer(cast("App", django_app)))
+application = LoopbackOnly(WaitLayer(ConsoleRelay(cast("App", django_app))))

@@ -12,6 +12,12 @@ def drop_repetition(logger: Any, method: str, event: dict[str, Any]) -> dict[str
     return event
 
 
+def tells_no_console(record: logging.LogRecord) -> bool:
+    """uvicorn names a websocket's whole address, a console's ticket included, and below INFO shows
+    every byte, what is typed into a console included. The relay has lines of its own."""
+    return record.levelno >= logging.INFO and '"WebSocket %s"' not in str(record.msg)
+
+
 def configure(log_format: str, level: str) -> None:
     """Send the standard library's and structlog's records through one formatter to stderr."""
     shared: list[Any] = [
@@ -69,3 +75,4 @@ def configure(log_format: str, level: str) -> None:
     logging.getLogger("django.request").setLevel(logging.ERROR)
     # Middleware writes one line a request, with its ids; uvicorn's own would say it twice.
     logging.getLogger("uvicorn.access").disabled = True
+    logging.getLogger("uvicorn.error").addFilter(tells_no_console)

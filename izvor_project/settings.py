@@ -84,6 +84,11 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "static/"
 # The image collects static files there; elsewhere they come straight from the installed packages.
 STATIC_ROOT = Path(root) if (root := env.text("IZVOR_STATIC_ROOT")) else None
+# What the console's page needs of noVNC, if npm has installed it (launcher/npm.py).
+NOVNC = BASE_DIR / "node_modules" / "@novnc" / "novnc"
+STATICFILES_DIRS = [
+    (f"novnc/{part}", NOVNC / part) for part in ("core", "vendor") if (NOVNC / part).is_dir()
+]
 WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
@@ -230,6 +235,20 @@ ENGINE = {
     "backoff_max_s": 30.0,
 }
 INVENTORY_CYCLE_S = 10.0
+
+# --- The console, in seconds ---
+
+CONSOLE = {
+    "ticket_s": 60.0,
+    "open_s": 10.0,
+    # Nobody pressed a key or moved the pointer.
+    "idle_s": float(env.integer("IZVOR_CONSOLE_IDLE_S", 3600, 60, 604_800)),
+    "longest_s": float(env.integer("IZVOR_CONSOLE_LONGEST_S", 43_200, 60, 604_800)),
+    # One side took nothing of what the other sent.
+    "stalled_s": 60.0,
+    # In one web process.
+    "sessions": 200,
+}
 
 # --- Logs ---
 

@@ -8,6 +8,8 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from izvor_project import health
 from izvor_project.api import problems, routes
+from izvor_project.console.page import console
+from vms.console import PAGE
 
 
 def home(request: HttpRequest) -> HttpResponse:
@@ -22,6 +24,7 @@ urlpatterns = [
     path("api/v1/", include(routes.urlpatterns)),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path(PAGE.lstrip("/"), console, name="console"),
     path("admin/", admin.site.urls),
     re_path(r"^api/.*$", problems.not_found),
 ]

@@ -6,15 +6,16 @@ from typing import Any
 
 import pytest
 from django.contrib import admin
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
 from accounts.models import ApiToken, Project
 from clusters.models import Cluster
+from events.models import Event
 from operations.models import Lane, Operation
 from tests.vms.cast import a_vm
-from vms import actions
+from vms import actions, console
 from vms.models import Size, VirtualMachine
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -186,3 +187,53 @@ def test_a_lanes_limit_is_edited(browser, something_of_everything):
     assert browser.post(page(Lane, "change", lane.pk), {"limit": 9}).status_code == 302
     lane.refresh_from_db()
     assert lane.limit == 9
+
+
+# --- the console ---
+
+
+def console_of(vm: VirtualMachine) -> str:
+    return reverse("admin:vms_virtualmachine_console", args=[vm.pk])
+
+
+def test_the_console_opens_by_a_button_and_not_by_a_link(browser, cluster):
+    vm = VirtualMachine.objects.get(vmid=100)
+    text = browser.get(page(VirtualMachine, "change", vm.pk)).content.decode()
+    assert f'<form method="post" action="{console_of(vm)}" target="_blank" rel="noopener"' in text
+    assert browser.get(console_of(vm)).status_code == 405
+    assert not Event.objects.filter(kind="console.minted").exists()
+    answer = browser.post(console_of(vm))
+    assert answer.status_code == 302
+    address, _, ticket = answer["Location"].partition("#")
+    assert address == "/console"
+    visit = console.redeem(ticket)
+    assert (visit.vm, visit.by.name) == (vm, "admin:ana")
+    assert Event.objects.get(kind="console.minted").actor == "admin:ana"
+
+
+def test_another_sites_form_opens_none(cluster, browser):
+    strict = Client(enforce_csrf_checks=True)
+    strict.force_login(User.objects.get(username="ana"))
+    answer = strict.post(console_of(VirtualMachine.objects.get(vmid=100)))
+    assert answer.status_code == 403
+    assert not Event.objects.filter(kind="console.minted").exists()
+
+
+def test_a_stopped_vm_has_no_button_and_says_why_there_is_no_console(browser, cluster):
+    vm = VirtualMachine.objects.filter(power="stopped").first()
+    assert vm is not None
+    text = browser.get(page(VirtualMachine, "change", vm.pk)).content.decode()
+    assert console_of(vm) not in text
+    answer = browser.post(console_of(vm), follow=True)
+    assert "its console needs it to be running" in answer.content.decode()
+
+
+def test_staff_who_are_no_operators_get_no_console(cluster):
+    eve = User.objects.create_user("eve", password="a long password", is_staff=True)
+    eve.user_permissions.set(Permission.objects.filter(content_type__app_label="vms"))
+    vm = VirtualMachine.objects.get(vmid=100)
+    client = Client()
+    client.force_login(eve)
+    text = client.get(page(VirtualMachine, "change", vm.pk)).content.decode()
+    assert console_of(vm) not in text
+    assert client.post(console_of(vm)).status_code == 403

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.contrib import admin
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Q, QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import URLPattern, path
+from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from operations.admin import operator
+from operations.refusals import Refusal
+from vms import console
 from vms import models as m
 from vms.models import Size, VirtualMachine
 
@@ -58,6 +65,7 @@ class VirtualMachineAdmin(ModelAdmin):  # type: ignore[misc]
     search_fields = ["vmid", "name", "uuid", "ip_address"]
     list_select_related = ["project"]
     show_full_result_count = False
+    change_form_outer_before_template = "vms/console_button.html"
     editable = ["project", "is_protected"]
     fieldsets = [
         (None, {"fields": ["name", "vmid", "shown_status", "last_error", "missing_since"]}),
@@ -93,6 +101,23 @@ class VirtualMachineAdmin(ModelAdmin):  # type: ignore[misc]
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         # Only these: the rest of the row may have moved on since the page was opened.
         obj.save(update_fields=[*self.editable, "updated_at"])
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(require_POST(self.open_console))
+        name = "vms_virtualmachine_console"
+        return [path("<int:pk>/console/", view, name=name), *super().get_urls()]
+
+    def open_console(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """To the page of a console that only this answer can open, or back with the reason."""
+        if not request.user.is_superuser:
+            raise PermissionDenied
+        vm = get_object_or_404(self.get_queryset(request), pk=pk)
+        try:
+            link = console.mint_link(vm=vm, by=operator(request))
+        except Refusal as refusal:
+            messages.error(request, refusal.detail)
+            return redirect("admin:vms_virtualmachine_change", pk)
+        return redirect(console.page_address(link))
 
     @display(description="status", label=STATUS_COLOURS)  # type: ignore[untyped-decorator]
     def shown_status(self, vm: VirtualMachine) -> str:

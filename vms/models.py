@@ -190,6 +190,11 @@ class VirtualMachine(models.Model):
         return f"vm:{self.uuid}"
 
     @property
+    def shows_console(self) -> bool:
+        """As far as is known here. A paused VM's screen stands still, and can be seen."""
+        return self.power in {RUNNING, PAUSED, UNKNOWN}
+
+    @property
     def disk_gib(self) -> float:
         """GiB, as a whole number where it is one."""
         exact = self.disk_bytes / GIB

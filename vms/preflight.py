@@ -108,6 +108,28 @@ def identify(vm: VirtualMachine, client: Client) -> None:
     observe.save(vm, observe.config_values(vm, config))
 
 
+def check_console(vm: VirtualMachine) -> None:
+    """Refuse a VM that shows nothing, since it does not run. A task or a lock on it hides nothing.
+
+    As far as is known here: when the console opens, Proxmox is asked who it is and whether it runs.
+    """
+    if vm.status == ERROR:
+        raise Conflict("wrong_state", f"VM {vm} was not created successfully; it has no console.")
+    client = client_of(vm.cluster)
+    if not vm.doing:
+        identify(vm, client)
+    elif vm.smbios_uuid is None:
+        raise Conflict("wrong_state", f"VM {vm} is not far enough to have a console yet.")
+    if not vm.shows_console:
+        look_again(vm, client)
+    check_shown(vm)
+
+
+def check_shown(vm: VirtualMachine) -> None:
+    if not vm.shows_console:
+        raise Conflict("wrong_state", f"VM {vm} is {vm.power}; its console needs it to be running.")
+
+
 def is_locked(vm: VirtualMachine) -> bool:
     """A VM suspended to disk is locked as well, but may be woken."""
     return bool(vm.lock) and vm.lock != "suspended"

@@ -20,11 +20,12 @@ from accounts.rest import (
     listing,
     page_of,
     parse,
+    public_origin,
     refuse_unknown_params,
 )
 from operations.refusals import Conflict, NotFound
 from operations.rest import accepted, flag_of, idempotent
-from vms import actions
+from vms import actions, console
 from vms.answers import changed_body, shown
 from vms.dry_run import describe_creation
 from vms.models import STATUSES, GivenUpVmid, Size, VirtualMachine
@@ -146,6 +147,14 @@ class VmViewSet(ViewSet):
         refuse_unknown_params(request, {"cluster", "timeframe"})
         vm = find_vm(request, pk)
         return Response(series_body(request, vm.cluster, vm.node, vm.vmid))
+
+    @action(detail=True, methods=["get"])
+    def console(self, request: Request, pk: str) -> Response:
+        """A link that opens the VM's screen in a browser, once, within a minute."""
+        refuse_unknown_params(request, {"cluster"})
+        link = console.mint_link(vm=find_vm(request, pk), by=actor_of(request))
+        body = console.link_body(link, public_origin(request))
+        return Response(body, headers={"Cache-Control": "no-store"})
 
     @action(detail=False, methods=["get"])
     def sizes(self, request: Request) -> Response:

@@ -26,6 +26,35 @@ BODIES: dict[tuple[str, str], Any] = {
     ("SnapshotViewSet", "rollback"): RollbackSerializer,
 }
 _TEXT = {"type": "string"}
+CONSOLE = {
+    "type": "object",
+    "required": [
+        "type",
+        "url",
+        "websocket_url",
+        "host",
+        "port",
+        "ticket",
+        "password",
+        "expires_at",
+    ],
+    "properties": {
+        "type": {"type": "string", "enum": ["vnc"]},
+        "url": {**_TEXT, "description": "Opens the VM's screen in a browser, once."},
+        "websocket_url": {
+            **_TEXT,
+            "description": "The same for programs: RFB 3.8 in binary messages, once.",
+        },
+        "host": {**_TEXT, "description": "Izvor's, to which the websocket goes."},
+        "port": {"type": "integer"},
+        "ticket": {**_TEXT, "description": "Izvor's own: used once, within a minute."},
+        "password": {
+            "type": ["string", "null"],
+            "description": "What VNC asks for; null, since Izvor logs in.",
+        },
+        "expires_at": {"type": "string", "format": "date-time"},
+    },
+}
 PROBLEM = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "code", "error", "request_id"],
@@ -45,18 +74,25 @@ PROBLEM = {
 }
 
 
+# What else is described field by field.
+ANSWERS: dict[tuple[str, str], Any] = {("VmViewSet", "console"): CONSOLE}
+
+
 class Schema(AutoSchema):
     """Our views answer with plain objects: what they take is typed, what they give is described."""
 
     def get_request_serializer(self) -> Any:
-        return BODIES.get((type(self.view).__name__, getattr(self.view, "action", "")))
+        return BODIES.get(self._view_and_action())
 
     def get_response_serializers(self) -> Any:
         status = "200" if self.method == "GET" else "202"
         return {
-            status: OpenApiTypes.OBJECT,
+            status: ANSWERS.get(self._view_and_action(), OpenApiTypes.OBJECT),
             ("default", "application/problem+json"): PROBLEM,
         }
+
+    def _view_and_action(self) -> tuple[str, str]:
+        return type(self.view).__name__, getattr(self.view, "action", "")
 
     def get_operation_id(self) -> str:
         """The path's own words: `vms_actions_post`; PUT and PATCH differ in the last."""

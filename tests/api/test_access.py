@@ -108,6 +108,7 @@ ROUTES = [
     ("PUT", "/vms/100", {"metadata": {"a": "b"}}, 200),
     ("POST", "/vms/100/actions", {"action": "stop"}, 202),
     ("GET", "/vms/100/metrics", None, 200),
+    ("GET", "/vms/100/console", None, 200),
     ("GET", "/vms/100/snapshots", None, 200),
     ("POST", "/vms/100/snapshots", {"name": "s1"}, 202),
     ("DELETE", "/vms/100/snapshots/never", None, 404),
@@ -151,7 +152,7 @@ def test_each_role_may_what_the_contract_says(
     answer = callers[role].ask(method, API + path, body)
     if role == "anonymous":
         problem_of(answer, 401)
-    elif (role == "viewer" and method != "GET") or (
+    elif (role == "viewer" and (method != "GET" or path.endswith("/console"))) or (
         path == "/nodes/pve/metrics" and role != "operator"
     ):
         problem_of(answer, 403, "not_allowed")

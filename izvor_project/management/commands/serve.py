@@ -6,6 +6,21 @@ import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand
 
+# How uvicorn serves Izvor, wherever it listens.
+SERVER: dict[str, Any] = {
+    "log_config": None,
+    "access_log": False,
+    "proxy_headers": False,
+    "server_header": False,
+    "lifespan": "off",
+    "timeout_graceful_shutdown": 2,
+    # Consoles are all that speaks over websockets here. What they show is compressed already, what
+    # they send is small, and a pong may come late behind a large picture.
+    "ws_per_message_deflate": False,
+    "ws_max_size": 1024 * 1024,
+    "ws_ping_timeout": 60.0,
+}
+
 
 class Command(BaseCommand):
     help = "Serves the API and the admin."
@@ -16,10 +31,5 @@ class Command(BaseCommand):
             "izvor_project.asgi:application",
             host=settings.IZVOR_BIND,
             port=settings.IZVOR_PORT,
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            lifespan="off",
-            timeout_graceful_shutdown=2,
+            **SERVER,
         )
