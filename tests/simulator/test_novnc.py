@@ -107,6 +107,16 @@ class Site:
         return near
 
 
+@contextmanager
+def a_site(sim: SimulatorThread, api: Api) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A page on a fresh vncproxy: its address, and what vncproxy answered."""
+    proxy = api.post(f"{VM}/vncproxy", websocket=1, **{"generate-password": 1}).data
+    query = urlencode({"port": proxy["port"], "vncticket": proxy["ticket"]})
+    target = f"wss://127.0.0.1:{sim.port}/api2/json{VM}/vncwebsocket?{query}"
+    with Site(sim, proxy["password"], target, dict(api.headers)).served() as url:
+        yield url, proxy
+
+
 @pytest.mark.parametrize("credentials", ["token", "ticket"])
 def test_novnc_connects_draws_and_types(tmp_path: Path, credentials: str):
     with SimulatorThread() as sim:
@@ -117,12 +127,8 @@ def test_novnc_connects_draws_and_types(tmp_path: Path, credentials: str):
             headers = {"Cookie": f"PVEAuthCookie={found['ticket']}"}
             csrf = {"CSRFPreventionToken": found["CSRFPreventionToken"]}
             api = Api(sim, headers=headers | csrf)
-        proxy = api.post(f"{VM}/vncproxy", websocket=1, **{"generate-password": 1}).data
-        query = urlencode({"port": proxy["port"], "vncticket": proxy["ticket"]})
-        target = f"wss://127.0.0.1:{sim.port}/api2/json{VM}/vncwebsocket?{query}"
-        site = Site(sim, proxy["password"], target, dict(api.headers))
-
-        with site.served() as url, chromium() as browser:
+        # The browser first: a proxy that nobody opens ends after ten seconds.
+        with chromium() as browser, a_site(sim, api) as (url, proxy):
             page = browser.new_page()
             page.goto(url)
             wait_for_lit_pixels(page, UNTOUCHED)
