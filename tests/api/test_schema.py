@@ -1,0 +1,45 @@
+"""The OpenAPI description is true: odd requests by the thousand, each answer held to it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from launcher.state import open_temporary_state
+from tests.chaos.stack import Stack
+
+CHECKS = (
+    "not_a_server_error",
+    "status_code_conformance",
+    "content_type_conformance",
+    "response_schema_conformance",
+)
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    state = open_temporary_state()
+    try:
+        with Stack(state, seed=1) as stack:
+            yield stack
+    finally:
+        state.close()
+        shutil.rmtree(state.path, ignore_errors=True)
+
+
+def test_no_answer_is_an_error_of_ours_or_other_than_described(stack):
+    url = stack.url.removesuffix("/api/v1")
+    command = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/api/schema"]
+    command += ["--checks", ",".join(CHECKS), "--phases", "examples,coverage,fuzzing"]
+    command += ["--max-examples", "15", "--seed", "1", "--continue-on-failure"]
+    # The stream of events has no end to wait for; it has tests of its own.
+    command += ["--exclude-path", "/api/v1/events", "--request-timeout", "60"]
+    command += ["--suppress-health-check", "all", "--warnings", "off"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=850)
+    assert done.returncode == 0, done.stdout[-20_000:] + done.stderr[-2_000:]
