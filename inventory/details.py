@@ -14,13 +14,13 @@ from django.db import transaction
 from django.db.models import F, Q
 from django.utils import timezone
 
-from clusters.models import Cluster, Storage
+from clusters.models import Cluster
 from events.models import record_event
 from inventory.infrastructure import sync_networks
 from proxmox import Client, NotFound, ProxmoxError
 from proxmox.results import GuestConfig
-from templates_app.models import Template, os_type_of
-from vms.marks import without_mark
+from templates_app.models import Template
+from vms import observe
 from vms.models import PAUSED, RUNNING, VirtualMachine
 from vms.refresh import write_config
 
@@ -64,35 +64,28 @@ def read_templates(cluster: Cluster, client: Client) -> None:
 
 
 def write_template(template: Template, config: GuestConfig) -> None:
-    disks = [disk for disk in config.disks if not disk.is_cdrom and not disk.is_cloudinit]
-    storages = sorted({disk.storage for disk in disks if disk.storage})
-    shared = set(
-        Storage.objects.filter(
-            cluster=template.cluster, node=template.node, is_shared=True
-        ).values_list("name", flat=True)
-    )
-    boot = config.boot_disk
-    created = meta_created(config)
-    Template.objects.filter(pk=template.pk).update(
-        description=without_mark(config.description),
-        os_type=os_type_of(config.ostype or ""),
-        disk_bytes=(boot.size_bytes if boot else 0) or 0,
-        cores=config.cores * config.sockets,
-        memory_mib=config.memory_mib,
-        storages=storages,
-        is_on_shared_storage=bool(storages) and set(storages) <= shared,
-        has_cloud_init=any(disk.is_cloudinit for disk in config.disks),
-        details_at=timezone.now(),
-        **({"created_at": created} if created else {}),
-    )
+    known = template.smbios_uuid
+    if known and config.smbios_uuid and config.smbios_uuid != str(known):
+        replace_template(template)
+        return
+    Template.objects.filter(pk=template.pk).update(**observe.template_values(template, config))
 
 
-def meta_created(config: GuestConfig) -> datetime.datetime | None:
-    """`meta: creation-qemu=…,ctime=1795423114`."""
-    words = dict(word.partition("=")[::2] for word in str(config.raw.get("meta", "")).split(","))
-    if not words.get("ctime", "").isdigit():
-        return None
-    return datetime.datetime.fromtimestamp(int(words["ctime"]), datetime.UTC)
+def replace_template(template: Template) -> None:
+    """Another one stands under its number: ours is gone, the new one is read at the next look."""
+    now = timezone.now()
+    with transaction.atomic():
+        if Template.objects.filter(pk=template.pk).mark_missing(now) != 1:
+            return
+        Template.objects.create(
+            cluster=template.cluster,
+            vmid=template.vmid,
+            node=template.node,
+            name=template.name,
+            tags=template.tags,
+            synced_at=now,
+        )
+        record_event("template.replaced", by="proxmox", subject=template.uuid, label=template.label)
 
 
 def vms_to_read(cluster: Cluster, now: datetime.datetime) -> list[VirtualMachine]:

@@ -167,26 +167,57 @@ def mark_missing(vanished: list[VirtualMachine], began: datetime.datetime) -> No
 def sync_templates(
     cluster: Cluster, listed: dict[int, GuestUsage], began: datetime.datetime
 ) -> None:
-    known = {t.vmid: t for t in Template.objects.filter(cluster=cluster, missing_since=None)}
-    for vmid, guest in listed.items():
-        if not guest.is_template or guest.status == UNKNOWN:
-            continue
-        template = known.get(vmid)
-        values = {
-            "node": guest.node,
-            "name": guest.name or f"template-{vmid}",
-            "tags": sorted(guest.tags),
-        }
-        if template is None:
-            Template.objects.create(cluster=cluster, vmid=vmid, synced_at=began, **values)
-        elif any(getattr(template, name) != value for name, value in values.items()):
+    known = {t.vmid: t for t in Template.objects.living().filter(cluster=cluster)}
+    there = {v: g for v, g in listed.items() if g.is_template and g.status != UNKNOWN}
+    for vmid in there.keys() & known.keys():
+        template, values = known[vmid], template_values(there[vmid])
+        differs = any(getattr(template, name) != value for name, value in values.items())
+        if differs and has_settled(template, began):
             Template.objects.filter(pk=template.pk).update(synced_at=began, **values)
+    found = {vmid: there[vmid] for vmid in there.keys() - known.keys()}
+    if found:
+        add_found_templates(cluster, found, began)
     gone = [
         template.pk
         for vmid, template in known.items()
-        if vmid not in listed or not (listed[vmid].is_template or listed[vmid].status == UNKNOWN)
+        if vmid not in there
+        and has_settled(template, began)
+        and not (vmid in listed and listed[vmid].status == UNKNOWN)
     ]
-    Template.objects.filter(pk__in=gone).update(missing_since=began)
+    if gone:
+        Template.objects.filter(pk__in=gone).mark_missing(began)
+
+
+def template_values(guest: GuestUsage) -> dict[str, Any]:
+    return {
+        "node": guest.node,
+        "name": guest.name or f"template-{guest.vmid}",
+        "tags": sorted(guest.tags),
+    }
+
+
+def has_settled(template: Template, began: datetime.datetime) -> bool:
+    """May a list asked for at `began` be believed about this template?"""
+    return template.settled_at is None or began >= template.settled_at
+
+
+def add_found_templates(
+    cluster: Cluster, found: dict[int, GuestUsage], began: datetime.datetime
+) -> None:
+    """But those that a task of ours is making, and writes itself, or has just deleted."""
+    busy = VirtualMachine.objects.filter(cluster=cluster, deleted_at=None).exclude(doing="")
+    left = Template.objects.filter(
+        cluster=cluster, missing_since__isnull=False, settled_at__gt=began
+    )
+    skipped = {*busy.values_list("vmid", flat=True), *left.values_list("vmid", flat=True)}
+    Template.objects.bulk_create(
+        [
+            Template(cluster=cluster, vmid=vmid, synced_at=began, **template_values(guest))
+            for vmid, guest in found.items()
+            if vmid not in skipped
+        ],
+        ignore_conflicts=True,
+    )
 
 
 def write_usage(cluster: Cluster, machines: dict[int, GuestUsage]) -> None:

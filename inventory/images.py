@@ -5,54 +5,30 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-import structlog
-from django.conf import settings
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from accounts.rest import refuse_unknown_params
-from clusters.connect import connect
-from clusters.models import ONLINE, Cluster, Storage
-from proxmox import ProxmoxError
+from clusters.models import Storage
 from proxmox.results import StorageContent
+from vms.images import IMPORT, ISO, Listing, list_images
 
-log = structlog.get_logger(__name__)
-
-READ_S = 5.0
-FILTERS = {"cluster", "node", "storage"}
-
-
-def storages_with(content: str, request: Request) -> list[Storage]:
-    """Storages that can hold it, each shared one once, on nodes that are there."""
-    storages = Storage.objects.filter(
-        content__contains=[content],
-        is_available=True,
-        missing_since=None,
-        cluster__in=Cluster.objects.filter(is_enabled=True, state=ONLINE),
-    ).select_related("cluster")
-    columns = {"cluster": "cluster__name", "node": "node", "storage": "name"}
-    for name, column in columns.items():
-        if request.query_params.get(name):
-            storages = storages.filter(**{column: request.query_params[name]})
-    once: list[Storage] = storages.each_once()
-    return once
+# A filter of the API, and the storage's field it narrows down.
+FILTERS = {"cluster": "cluster__name", "node": "node", "storage": "name"}
 
 
-def list_images(content: str, request: Request) -> tuple[list[dict[str, Any]], list[str]]:
-    """What lies there, and a sentence for each storage that did not answer."""
-    found, silent = [], []
-    for storage in storages_with(content, request):
-        client = connect(storage.cluster, call_s=settings.ENGINE["call_s"])
-        try:
-            images = client.storage_content(
-                storage.node, storage.name, content=content, timeout_s=READ_S
-            )
-        except ProxmoxError as error:
-            silent.append(f"{storage} of {storage.cluster} did not answer: {error}")
-            continue
-        found += [image_body(storage, image) for image in images]
-    return found, silent
+def images_asked_for(content: str, request: Request) -> Listing:
+    refuse_unknown_params(request, set(FILTERS))
+    asked = request.query_params
+    return list_images(
+        content, **{FILTERS[name]: asked[name] for name in FILTERS if asked.get(name)}
+    )
+
+
+def listing_body(key: str, listing: Listing) -> dict[str, Any]:
+    images = [image_body(storage, image) for storage, image in listing.found]
+    return {key: images, "count": len(images), "next": None, "warnings": listing.silent}
 
 
 def image_body(storage: Storage, image: StorageContent) -> dict[str, Any]:
@@ -73,15 +49,13 @@ class IsoViewSet(ViewSet):
     """ISO images, for installing."""
 
     def list(self, request: Request) -> Response:
-        refuse_unknown_params(request, FILTERS)
-        found, silent = list_images("iso", request)
-        return Response({"isos": found, "count": len(found), "next": None, "warnings": silent})
+        listing = images_asked_for(ISO, request)
+        return Response(listing_body("isos", listing))
 
 
 class ImageViewSet(ViewSet):
     """Cloud images that templates can be made from."""
 
     def list(self, request: Request) -> Response:
-        refuse_unknown_params(request, FILTERS)
-        found, silent = list_images("import", request)
-        return Response({"images": found, "count": len(found), "next": None, "warnings": silent})
+        listing = images_asked_for(IMPORT, request)
+        return Response(listing_body("images", listing))

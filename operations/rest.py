@@ -132,6 +132,7 @@ def task_body(operation: Operation) -> dict[str, Any]:
         "upid": upid,
         "node": upid.split(":")[1] if upid else None,
         "vmid": operation.subject_label.split(" ")[0] or None,
+        "placement": operation.params.get("placement"),
         "progress": operation.progress,
         "step": None if operation.is_ended else operation.step,
         "steps": steps_body(operation),

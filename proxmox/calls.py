@@ -25,6 +25,7 @@ from proxmox.errors import (
     Rejected,
     Unauthorized,
 )
+from proxmox.redact import without_url_secrets
 from proxmox.results._read import name, row
 from proxmox.tls import Tls
 from proxmox.transport import Transport
@@ -40,7 +41,7 @@ T = TypeVar("T")
 OnCall = Callable[[str, str, str, float], None]
 
 # Values that never appear in an error's text, should Proxmox repeat them.
-SECRET_VALUES = frozenset({"password", "cipassword"})
+SECRET_VALUES = frozenset({"password", "cipassword", "url"})
 
 
 class Caller:
@@ -195,8 +196,13 @@ def _secrets_in(values: Mapping[str, str]) -> frozenset[str]:
 
 def redact(error: ProxmoxError, secrets: frozenset[str]) -> None:
     """Takes secrets out of what Proxmox said, should it repeat them."""
-    for secret in filter(None, secrets):
-        error.message = error.message.replace(secret, "…")
-        if isinstance(error, Rejected):
-            error.errors = {name: text.replace(secret, "…") for name, text in error.errors.items()}
+
+    def harmless(text: str) -> str:
+        for secret in filter(None, secrets):
+            text = text.replace(secret, "…")
+        return without_url_secrets(text)
+
+    error.message = harmless(error.message)
+    if isinstance(error, Rejected):
+        error.errors = {name: harmless(text) for name, text in error.errors.items()}
     error.args = (error.message,)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from proxmox import validate
 from proxmox.calls import Caller
+from proxmox.redact import without_url_secrets
 from proxmox.results import TaskEntry, TaskStatus
 from proxmox.results._read import rows
 from proxmox.upid import Upid
@@ -59,8 +60,8 @@ class TaskCalls(Caller):
     def task_log(
         self, upid: Upid, limit: int = 0, *, start: int = 0, timeout_s: float | None = None
     ) -> list[str]:
-        """The log's lines from `start` on; `limit` 0 means all of them. None for an unknown
-        task."""
+        """The log's lines from `start` on, URLs in them cut down to host and path; `limit` 0 means
+        all of them. None for an unknown task."""
         upid = _parsed(upid)
         return self._ask(
             _log_lines,
@@ -88,7 +89,7 @@ def _log_lines(data: object) -> list[str]:
     # Where there is no log, Proxmox answers 200 with one line that is not in a list.
     if isinstance(data, Mapping):
         return []
-    return [str(line.get("t") or "") for line in rows(data)]
+    return [without_url_secrets(str(line.get("t") or "")) for line in rows(data)]
 
 
 def _parsed(upid: Upid) -> Upid:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp import web
+from yarl import URL
 
 from . import volumes
 from .errors import PveError, bad_parameter
@@ -171,7 +172,8 @@ async def _fetch(
     try:
         async with (
             aiohttp.ClientSession(auto_decompress=False) as session,
-            session.get(url, ssl=verifies) as answer,
+            # As it came: requoting would break a signature.
+            session.get(URL(url, encoded=True), ssl=verifies) as answer,
         ):
             job.say(f"Connecting to {host}... connected.")
             status = f"{answer.status} {answer.reason}"
@@ -200,7 +202,10 @@ async def _fetch(
 async def metadata(url: str, *, verifies: bool) -> dict[str, object]:
     """What a HEAD request tells of a URL."""
     try:
-        async with aiohttp.ClientSession() as session, session.head(url, ssl=verifies) as answer:
+        async with (
+            aiohttp.ClientSession() as session,
+            session.head(URL(url, encoded=True), ssl=verifies) as answer,
+        ):
             if answer.status >= 400:
                 text = f"invalid server response: '{answer.status} {answer.reason}'"
                 raise PveError(text)

@@ -22,13 +22,14 @@ class TemplateAdmin(ModelAdmin):  # type: ignore[misc]
         "os_type",
         "disk",
         "has_cloud_init",
+        "copy_of",
         "is_published",
         "missing_since",
     ]
     list_editable = ["is_published"]
     list_filter = ["cluster", "is_published", "os_type"]
     search_fields = ["name", "vmid"]
-    list_select_related = ["cluster"]
+    list_select_related = ["cluster", "copy_of"]
     readonly_fields = [
         "cluster",
         "vmid",
@@ -42,6 +43,7 @@ class TemplateAdmin(ModelAdmin):  # type: ignore[misc]
         "storages",
         "is_on_shared_storage",
         "has_cloud_init",
+        "copy_of",
         "created_at",
         "synced_at",
         "missing_since",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from typing import Any, ClassVar
 
 from django.contrib.postgres.fields import ArrayField
-from django.db import models
+from django.db import models, transaction
 from django.db.models import Q
 
 from accounts.actors import Actor
 from clusters.models import Cluster
+from operations.models import Operation
 
 OS_TYPES = ("linux", "windows", "other")
 
@@ -23,14 +25,53 @@ def os_type_of(ostype: str) -> str:
 
 
 class TemplateQuerySet(models.QuerySet["Template"]):
+    def subject_of(self, operation: Operation) -> TemplateQuerySet:
+        """The template that an operation has made or deletes, deleted or not."""
+        return self.filter(uuid=operation.subject) if operation.subject else self.none()
+
+    def living(self) -> TemplateQuerySet:
+        return self.filter(missing_since=None)
+
+    def originals(self) -> TemplateQuerySet:
+        """Each template once, its copies on other nodes left out."""
+        return self.filter(copy_of=None)
+
+    def shown(self) -> TemplateQuerySet:
+        """With what the API shows beside the row."""
+        return self.select_related("cluster", "copy_of").prefetch_related("copies")
+
+    def mark_missing(self, at: datetime.datetime, **values: Any) -> int:
+        """They are no longer on their cluster; where copies are left, the first takes its place.
+
+        Marked, not dropped. Gives how many were there until now.
+        """
+        with transaction.atomic():
+            gone = list(self.living().select_for_update().values_list("pk", flat=True))
+            Template.objects.filter(pk__in=gone).update(missing_since=at, **values)
+            orphans = Template.objects.living().filter(copy_of__in=gone).order_by("vmid")
+            heirs: dict[int | None, int] = {}
+            for copy in orphans.select_for_update(of=("self",)).select_related("copy_of"):
+                assert copy.copy_of is not None, "the filter wants it"
+                heir = heirs.setdefault(copy.copy_of_id, copy.pk)
+                Template.objects.filter(pk=copy.pk).update(
+                    copy_of=None if heir == copy.pk else heir,
+                    is_published=copy.copy_of.is_published,
+                )
+        return len(gone)
+
     def visible_to(self, actor: Actor) -> TemplateQuerySet:
         """Published templates are for everyone, the others for operators."""
         here = self.filter(missing_since=None, cluster__is_enabled=True)
-        return here if actor.is_operator else here.filter(is_published=True)
+        is_published = Q(copy_of=None, is_published=True) | Q(copy_of__is_published=True)
+        return here if actor.is_operator else here.filter(is_published)
 
 
 class Template(models.Model):
-    """A Proxmox template. Name, description and place follow Proxmox; `is_published` is ours."""
+    """A Proxmox template. Name, description and place follow Proxmox; `is_published` is ours.
+
+    One on local storage may have copies on other nodes: templates of their own in Proxmox, here
+    the same one in other places.
+    """
 
     uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="templates")
@@ -49,8 +90,20 @@ class Template(models.Model):
     is_published = models.BooleanField(
         default=True, help_text="Off: only operators see it and make VMs from it."
     )
+    copy_of = models.ForeignKey(
+        "self",
+        null=True,
+        editable=False,
+        on_delete=models.SET_NULL,
+        related_name="copies",
+        help_text="the template that this one repeats on another node's local storage",
+    )
+    # Who it is in Proxmox, as for VMs.
+    smbios_uuid = models.UUIDField(null=True, editable=False)
     created_at = models.DateTimeField(null=True, editable=False)
     synced_at = models.DateTimeField(editable=False)
+    # From here on the cluster's list counts for it (it lags up to 10 s behind an operation).
+    settled_at = models.DateTimeField(null=True, editable=False)
     details_at = models.DateTimeField(null=True, editable=False)
     missing_since = models.DateTimeField(null=True, editable=False)
 
@@ -73,3 +126,17 @@ class Template(models.Model):
     def claim(self) -> str:
         """What claims on this template are filed under."""
         return f"template:{self.uuid}"
+
+    @property
+    def original(self) -> Template:
+        return self.copy_of or self
+
+    @property
+    def label(self) -> str:
+        """What its tasks are shown with; they begin with the VMID."""
+        return f"{self.vmid} {self.name}"
+
+    def family(self) -> list[Template]:
+        """It and its copies that are there, the original first."""
+        copies = [copy for copy in self.copies.all() if copy.missing_since is None]
+        return [self, *sorted(copies, key=lambda copy: copy.vmid)]

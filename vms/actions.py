@@ -17,10 +17,10 @@ from events.models import record_event
 from operations.enqueue import enqueue, holder_of, request_cancel
 from operations.models import EXCLUSIVE, QUEUED, Operation
 from operations.refusals import Conflict
-from vms import changing, cloning, creation, preflight
+from vms import changing, cloning, creation, installing, preflight
 from vms.asked import CloneOf, NewVm, VmChanges
 from vms.creation import Draft
-from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED, UNKNOWN, VirtualMachine
+from vms.models import CREATIONS, PAUSED, RUNNING, STOPPED, SUSPENDED, UNKNOWN, VirtualMachine
 from vms.placement import Capacity, choose_alone
 from vms.quota import Amount, Headroom
 
@@ -42,15 +42,15 @@ ALLOWED = {
 
 
 def create_vm(*, asked: NewVm, by: Actor) -> tuple[VirtualMachine, Operation]:
-    """Make a VM from a template."""
+    """Make a VM from a template, an ISO or a cloud image."""
     return create_vms(asked=asked, by=by)[0]
 
 
 def create_vms(*, asked: NewVm, by: Actor) -> list[tuple[VirtualMachine, Operation]]:
     """Make as many as were asked for, or as fit, but no fewer than the caller is content with."""
-    batch = creation.draft_batch(asked, by=by)
+    batch = installing.draft_batch(asked, by=by)
     at_least = creation.least_of(asked)
-    return _create("create_vm", batch, by, at_least=at_least, is_batch=asked.count is not None)
+    return accept(batch, by, at_least=at_least, is_batch=asked.count is not None)
 
 
 def start_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
@@ -141,7 +141,7 @@ def clone_vm(*, vm: VirtualMachine, asked: CloneOf, by: Actor) -> tuple[VirtualM
     """Another VM like this one, stopped."""
     preflight.check_state(vm, "clone", ALLOWED["clone"])
     draft = cloning.draft_clone(vm, asked, by=by)
-    return _create("clone_vm", [draft], by)[0]
+    return accept([draft], by)[0]
 
 
 def update_vm(*, vm: VirtualMachine, changes: VmChanges, by: Actor) -> Operation | None:
@@ -192,7 +192,7 @@ def delete_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
     preflight.check_deletable(vm)
     with transaction.atomic():
         vm = VirtualMachine.objects.select_for_update().get(pk=vm.pk)
-        creating = holder_of(vm.claim) if vm.doing in {"create_vm", "clone_vm"} else None
+        creating = holder_of(vm.claim) if vm.doing in CREATIONS else None
         if creating is None:
             return _enqueue("delete_vm", vm, by)
         if creating.successors.filter(state=QUEUED).exists():
@@ -202,10 +202,10 @@ def delete_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
         return _enqueue("delete_vm", vm, by, after=creating)
 
 
-def _create(
-    kind: str, drafts: list[Draft], by: Actor, *, at_least: int = 1, is_batch: bool = False
+def accept(
+    drafts: list[Draft], by: Actor, *, at_least: int = 1, is_batch: bool = False
 ) -> list[tuple[VirtualMachine, Operation]]:
-    """Accept what fits, all of it or none: nodes, quotas and rows are one transaction."""
+    """Make what fits, all of it or none: nodes, quotas and rows are one transaction."""
     first = drafts[0].vm
     preflight.give_vmids(first.cluster, [draft.vm for draft in drafts])
     batch = str(uuid.uuid4()) if is_batch else None
@@ -217,18 +217,18 @@ def _create(
         )
         for draft in fitting:
             draft.vm.save(force_insert=True)
-            made.append((draft.vm, _enqueue_creation(kind, draft, by, batch)))
+            made.append((draft.vm, _enqueue_creation(draft, by, batch)))
     for vm, _ in made:
         vm.refresh_from_db()
     return made
 
 
-def _enqueue_creation(kind: str, draft: Draft, by: Actor, batch: str | None) -> Operation:
+def _enqueue_creation(draft: Draft, by: Actor, batch: str | None) -> Operation:
     return enqueue(
-        kind,
+        draft.kind,
         cluster=draft.vm.cluster,
         by=by,
-        wants=[(draft.vm.claim, EXCLUSIVE), draft.source_claim],
+        wants=[(draft.vm.claim, EXCLUSIVE), *draft.source_claims],
         subject=draft.vm.uuid,
         label=str(draft.vm),
         project_id=draft.vm.project_id,

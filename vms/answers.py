@@ -41,7 +41,7 @@ def changed_body(vm: VirtualMachine, *, pending: list[str]) -> dict[str, Any]:
     return {"vm": vm_body(vm), "vmid": str(vm.vmid), "pending": pending}
 
 
-@renders("create_vm", created=True, one="vm", many="vms")
+@renders("create_vm", "install_vm", created=True, one="vm", many="vms")
 def created(operation: Operation) -> dict[str, Any]:
     vm = subject(operation)
     return {"vm": vm_body(vm), "vmid": str(vm.vmid)}

@@ -41,10 +41,14 @@ class CloudInit:
 
 @dataclass(frozen=True)
 class NewVm:
-    """A VM to be made from a template. None and "" mean: not asked for."""
+    """A VM to be made, from a template. None and "" mean: not asked for."""
 
     name: str
-    template: str
+    template: str = ""
+    # … or from an ISO, with an empty disk, or from a cloud image.
+    os_template: str = ""
+    # linux, windows or other; "": the template's, or linux.
+    os_type: str = ""
     size: str = ""
     cores: int | None = None
     memory_mib: int | None = None
@@ -105,3 +109,29 @@ class VmChanges:
     disk_gib: int | None = None
     network: str | None = None
     cloud_init: CloudInit | None = None
+
+
+@dataclass(frozen=True)
+class NewTemplate:
+    """A template to be made of a cloud image, fetched (`url`) or on a storage (`volume`)."""
+
+    name: str
+    # It may carry a signature that gives access.
+    url: str = field(default="", repr=False)
+    volume: str = ""
+    format: str = "qcow2"
+    checksum: str = ""
+    algorithm: str = ""
+    os_type: str = "linux"
+    cluster: str = ""
+    node: str = ""
+    storage: str = ""
+    image_storage: str = ""
+    cores: int = 1
+    memory_mib: int = 1024
+    # GiB to grow the disk to; None: as large as the image's.
+    disk_gib: int | None = None
+    network: str = ""
+    description: str = ""
+    tags: tuple[str, ...] = ()
+    user: str = ""

@@ -50,8 +50,9 @@ def draft_clone(source: VirtualMachine, asked: CloneOf, *, by: Actor) -> Draft:
     vm = clone_row(source, asked, seen, by=by)
     runs = source.power in {RUNNING, PAUSED}
     return Draft(
+        kind="clone_vm",
         vm=vm,
-        source_claim=(source.claim, EXCLUSIVE if runs else SHARED),
+        source_claims=((source.claim, EXCLUSIVE if runs else SHARED),),
         need=Need(
             # One that is not started takes no memory yet.
             memory_mib=vm.memory_mib if asked.start_on_create else 0,

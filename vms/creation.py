@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 import uuid
 from copy import copy
@@ -11,20 +10,19 @@ from typing import Any
 
 from django.conf import settings
 from django.db.models.base import ModelState
-from django.utils import timezone
 
 from accounts.actors import Actor
-from clusters.models import ONLINE, UNREACHABLE, Cluster
+from clusters.models import Cluster
 from operations.models import SHARED
-from operations.refusals import Conflict, InvalidInput, Refusal, Unavailable
+from operations.refusals import Conflict, InvalidInput, Refusal
 from templates_app.models import Template
 from vms.asked import CloudInit, NewVm
-from vms.models import GIB, Size, VirtualMachine
-from vms.placement import Capacity, Need, Placement
+from vms.models import GIB, OSTYPES, Size, VirtualMachine
+from vms.placement import Capacity, Need, Placement, check_online, find_cluster
 from vms.quota import Amount, Headroom
+from vms.sourcing import Source, nodes_of, placed, places, source_on, storages_of
 from vms.userdata import iso_storages, sealable
 
-LOST_AFTER = datetime.timedelta(minutes=1)
 # Without a size: what API.md promises.
 DEFAULT_CORES, DEFAULT_MEMORY_MIB, DEFAULT_DISK_GIB = 1, 1024, 20
 
@@ -34,24 +32,24 @@ class Draft:
     """A creation about to be accepted: the VM's row, unsaved, and the operation's parameters."""
 
     vm: VirtualMachine
-    source_claim: tuple[str, str]
+    # What it is made from, which stays there meanwhile.
+    source_claims: tuple[tuple[str, str], ...]
     need: Need
     params: dict[str, Any]
     secrets: dict[str, Any]
     # Where it queues beside its node and storages.
     lanes: tuple[tuple[str, int], ...] = ()
+    kind: str = "create_vm"
     placement: Placement | None = None
 
     def place(self, capacity: Capacity) -> Placement:
         """Choose its node. Raises InvalidInput, Conflict."""
-        self.placement = placement = capacity.choose(self.need)
+        placement = capacity.choose(self.need)
+        self.params |= {"need": asdict(self.need), "lanes": [*self.lanes]}
+        self.params |= placed(self.params, placement, capacity)
         self.vm.node = placement.node
-        self.params |= {
-            "placement": asdict(placement),
-            "need": asdict(self.need),
-            "lanes": [*self.lanes, *capacity.lanes(placement.node, self.need.storages)],
-        }
-        return placement
+        self.placement = Placement(**self.params["placement"])
+        return self.placement
 
     def numbered(self, number: int) -> Draft:
         """The same once more, as one of a batch."""
@@ -66,10 +64,43 @@ def draft_vm(asked: NewVm, *, by: Actor) -> Draft:
     """Raises Refusal for what cannot be; asks no cluster, writes nothing, chooses no node yet."""
     template = find_template(asked.template, cluster=asked.cluster, by=by)
     size = find_size(asked.size)
-    cores = asked.cores or (size.cores if size else DEFAULT_CORES)
-    memory_mib = asked.memory_mib or (size.memory_mib if size else DEFAULT_MEMORY_MIB)
     disk_gib = wanted_disk(asked, size, template)
-    cloud_init = asked.cloud_init
+    check_cloud_init(asked.cloud_init, template)
+    family = template.family()
+    sources = [Source.of(member) for member in family]
+    moves = goes_elsewhere(asked, template, sources)
+    storages, storages_at = storages_of(sources)
+    vm = new_row(asked, template.cluster, by, size)
+    vm.template_name, vm.os_type = template.name, asked.os_type or template.os_type
+    vm.disk_bytes = max(disk_gib * GIB, template.disk_bytes)
+    return Draft(
+        vm=vm,
+        source_claims=tuple((member.claim, SHARED) for member in family),
+        need=Need(
+            memory_mib=vm.memory_mib,
+            disk_bytes=0 if asked.linked else vm.disk_bytes,
+            storages=(asked.storage,) if asked.storage else storages,
+            storages_at=() if asked.storage else tuple(storages_at.items()),
+            node=asked.node,
+            network=asked.network,
+            only_on=() if moves else nodes_of(sources),
+            only_because=f"template {template.name} is on local storage of {places(sources)}",
+        ),
+        params={
+            **new_params(asked, vm),
+            "template_name": template.name,
+            "sources": [asdict(source) for source in sources],
+            "linked": asked.linked,
+            "storage": asked.storage,
+            "disk_gib": disk_gib if disk_gib * GIB > template.disk_bytes else 0,
+            "ostype": OSTYPES[asked.os_type] if vm.os_type != template.os_type else None,
+        },
+        secrets=secrets_in(asked.cloud_init),
+    )
+
+
+def check_cloud_init(cloud_init: CloudInit, template: Template) -> None:
+    """Raises Refusal where there would be no drive to bring it to the VM."""
     if cloud_init.user_data:
         check_iso_storage(template.cluster)
     elif not cloud_init.is_empty and not template.has_cloud_init:
@@ -77,10 +108,28 @@ def draft_vm(asked: NewVm, *, by: Actor) -> Draft:
             "cloud_init",
             f"Template {template.name} has no cloud-init drive, so this could not be applied.",
         )
-    disk_bytes = max(disk_gib * GIB, template.disk_bytes)
-    storages = [asked.storage] if asked.storage else template.storages
-    vm = VirtualMachine(
-        cluster=template.cluster,
+
+
+def goes_elsewhere(asked: NewVm, template: Template, sources: list[Source]) -> bool:
+    """Is it wanted on a node where it can only be moved to? Raises Conflict for a linked clone."""
+    if not asked.node or source_on(asked.node, sources):
+        return False
+    is_node = template.cluster.nodes.filter(name=asked.node, missing_since=None).exists()
+    if asked.linked and is_node:
+        raise Conflict(
+            "template_not_there",
+            f"A linked clone on {asked.node} needs template {template.name} there, and it is on "
+            f"local storage of {places(sources)}. An operator can copy it: POST "
+            f'/api/v1/templates/{template.vmid}/copies with {{"node": "{asked.node}"}}.',
+            field="node",
+        )
+    return is_node
+
+
+def new_row(asked: NewVm, cluster: Cluster, by: Actor, size: Size | None) -> VirtualMachine:
+    """The row of a VM that is to be, without what depends on its origin."""
+    return VirtualMachine(
+        cluster=cluster,
         vmid=0,
         project=by.project,
         name=asked.name,
@@ -89,45 +138,26 @@ def draft_vm(asked: NewVm, *, by: Actor) -> Draft:
         metadata=asked.metadata,
         is_protected=asked.is_protected,
         is_ours=True,
-        template_name=template.name,
-        os_type=template.os_type,
         size=size,
-        cores=cores,
-        memory_mib=memory_mib,
-        disk_bytes=disk_bytes,
+        cores=asked.cores or (size.cores if size else DEFAULT_CORES),
+        memory_mib=asked.memory_mib or (size.memory_mib if size else DEFAULT_MEMORY_MIB),
         network=asked.network,
-        cloud_init=cloud_init.shown(),
+        cloud_init=asked.cloud_init.shown(),
     )
-    return Draft(
-        vm=vm,
-        source_claim=(template.claim, SHARED),
-        need=Need(
-            memory_mib=memory_mib,
-            disk_bytes=0 if asked.linked else disk_bytes,
-            storages=tuple(storages),
-            node=asked.node,
-            network=asked.network,
-            only_on=() if template.is_on_shared_storage else (template.node,),
-            only_because=f"template {template.name} is on local storage of {template.node}",
-        ),
-        params={
-            "template_name": template.name,
-            "template_node": template.node,
-            "template_vmid": template.vmid,
-            "linked": asked.linked,
-            "storage": asked.storage,
-            "description": asked.description,
-            "cores": cores,
-            "memory_mib": memory_mib,
-            "disk_gib": disk_gib if disk_gib * GIB > template.disk_bytes else 0,
-            "tags": vm.tags,
-            "network": asked.network,
-            "cloud_init": cloud_init.without_secret(),
-            "start_on_create": asked.start_on_create,
-            "keep": asked.keep,
-        },
-        secrets=secrets_in(cloud_init),
-    )
+
+
+def new_params(asked: NewVm, vm: VirtualMachine) -> dict[str, Any]:
+    """What every creation's steps want to know."""
+    return {
+        "description": asked.description,
+        "cores": vm.cores,
+        "memory_mib": vm.memory_mib,
+        "tags": vm.tags,
+        "network": asked.network,
+        "cloud_init": asked.cloud_init.without_secret(),
+        "start_on_create": asked.start_on_create,
+        "keep": asked.keep,
+    }
 
 
 def secrets_in(cloud_init: CloudInit) -> dict[str, Any]:
@@ -170,12 +200,11 @@ def fit(
     return fitting
 
 
-def draft_batch(asked: NewVm, *, by: Actor) -> list[Draft]:
-    """One draft, or with `count` so many, numbered from 1. Raises Refusal as `draft_vm`."""
-    draft = draft_vm(asked, by=by)
-    if asked.count is None:
+def batch_of(draft: Draft, count: int | None) -> list[Draft]:
+    """The draft, or with `count` so many, numbered from 1."""
+    if count is None:
         return [draft]
-    return [draft.numbered(number) for number in range(1, asked.count + 1)]
+    return [draft.numbered(number) for number in range(1, count + 1)]
 
 
 def least_of(asked: NewVm) -> int:
@@ -183,17 +212,20 @@ def least_of(asked: NewVm) -> int:
 
 
 def find_template(wanted: str, *, cluster: str, by: Actor) -> Template:
-    """By name or VMID. Raises InvalidInput (unknown, ambiguous), Unavailable (its cluster is)."""
-    templates = Template.objects.visible_to(by).select_related("cluster")
+    """By name or VMID; a copy stands for its original.
+
+    Raises InvalidInput (unknown, ambiguous), Unavailable (its cluster is).
+    """
+    templates = (
+        Template.objects.visible_to(by)
+        .select_related("cluster", "copy_of__cluster")
+        .prefetch_related("copies", "copy_of__copies")
+    )
     if cluster:
-        if not Cluster.objects.filter(name=cluster, is_enabled=True).exists():
-            raise InvalidInput(
-                "cluster", f"There is no cluster {cluster!r}.", code="cluster_not_found"
-            )
-        templates = templates.filter(cluster__name=cluster)
+        templates = templates.filter(cluster=find_cluster(cluster))
     is_vmid = re.fullmatch(r"[0-9]{3,9}", wanted)
     found = list(templates.filter(vmid=int(wanted)) if is_vmid else [])
-    found = found or list(templates.filter(name=wanted))
+    found = found or list(templates.originals().filter(name=wanted))
     if not found:
         raise InvalidInput(
             "template", f"There is no template {wanted!r}.", code="template_not_found"
@@ -206,26 +238,13 @@ def find_template(wanted: str, *, cluster: str, by: Actor) -> Template:
             "name one by its VMID, and by `cluster` if need be.",
             code="template_ambiguous",
         )
-    template = found[0]
-    if is_lost(template.cluster):
-        raise Unavailable(
-            "cluster_unavailable",
-            f"Cluster {template.cluster} is {template.cluster.state}"
-            + (f": {template.cluster.error}" if template.cluster.error else "."),
-        )
+    template = found[0].original
+    check_online(template.cluster)
     if template.details_at is None:
         raise Conflict(
             "template_not_read", f"Template {template.name} was just found; try again in seconds."
         )
     return template
-
-
-def is_lost(cluster: Cluster) -> bool:
-    """Not worth asking. One failed look says little: within a minute, Proxmox itself is asked."""
-    if cluster.state == ONLINE:
-        return False
-    seen = cluster.seen_at
-    return cluster.state != UNREACHABLE or seen is None or timezone.now() - seen > LOST_AFTER
 
 
 def find_size(name: str) -> Size | None:

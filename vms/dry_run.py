@@ -7,8 +7,10 @@ from typing import Any
 from django.db import transaction
 
 from accounts.actors import Actor
-from vms.asked import NewVm
-from vms.creation import Draft, draft_batch, fit, least_of
+from vms.asked import NewTemplate, NewVm
+from vms.building import TemplateDraft, draft_template
+from vms.creation import Draft, fit, least_of
+from vms.installing import draft_batch
 from vms.placement import Capacity
 from vms.quota import Headroom
 
@@ -30,27 +32,76 @@ def describe_creation(asked: NewVm, *, by: Actor) -> dict[str, Any]:
         "nodes": [draft.vm.node for draft in fitting],
         "reason": placement.reason,
         "rejected_nodes": placement.rejected,
-        "template": {"id": str(drafts[0].params["template_vmid"]), "name": vm.template_name},
+        **origin(fitting[0]),
         "size": vm.size.name if vm.size else None,
         "cores": vm.cores,
         "memory": vm.memory_mib,
         "disk_size": vm.disk_gib,
         "quota": headroom.effect(),
-        "calls": calls(drafts[0]),
+        "calls": calls(fitting[0]),
     }
+
+
+def describe_template(asked: NewTemplate) -> dict[str, Any]:
+    """The same for a template that is to be made of an image."""
+    draft = draft_template(asked)
+    placement = draft.place(Capacity(draft.vm.cluster))
+    wanted = draft.params["hardware"]
+    return {
+        "dry_run": True,
+        "cluster": draft.vm.cluster.name,
+        "node": placement.node,
+        "reason": placement.reason,
+        "rejected_nodes": placement.rejected,
+        "storage": wanted["storage"],
+        "image": wanted["image"],
+        "calls": template_calls(draft),
+    }
+
+
+def template_calls(draft: TemplateDraft) -> list[dict[str, str]]:
+    asked, node = draft.params, draft.vm.node
+    file = asked["download"]
+    target = f"/nodes/{node}/qemu/VMID"
+    planned = [("create", "POST", f"/nodes/{node}/qemu"), ("configure", "PUT", f"{target}/config")]
+    if asked["disk_gib"]:
+        planned.append(("grow_disk", "PUT", f"{target}/resize"))
+    if file:
+        storage = f"/nodes/{node}/storage/{file['storage']}"
+        planned.insert(0, ("download", "POST", f"{storage}/download-url"))
+        planned.append(("remove_image", "DELETE", f"{storage}/content/{file['volid']}"))
+    planned.append(("convert", "POST", f"{target}/template"))
+    return as_calls(planned)
+
+
+def as_calls(planned: list[tuple[str, str, str]]) -> list[dict[str, str]]:
+    return [{"step": step, "method": method, "path": path} for step, method, path in planned]
+
+
+def origin(draft: Draft) -> dict[str, Any]:
+    """What it would be made from."""
+    asked, vm = draft.params, draft.vm
+    if vm.os_template:
+        return {"os_template": vm.os_template, "storage": asked["hardware"]["storage"]}
+    return {"template": {"id": str(asked["template_vmid"]), "name": vm.template_name}}
 
 
 def calls(draft: Draft) -> list[dict[str, str]]:
     """What Proxmox would be asked to change, in order; VMID is chosen only when it is done."""
-    asked, vm = draft.params, draft.vm
-    source = f"/nodes/{asked['template_node']}/qemu/{asked['template_vmid']}"
-    target = f"/nodes/{vm.node}/qemu/VMID"
-    planned = [
-        {"step": "clone", "method": "POST", "path": f"{source}/clone"},
-        {"step": "configure", "method": "PUT", "path": f"{target}/config"},
-    ]
+    asked, node = draft.params, draft.vm.node
+    target = f"/nodes/{node}/qemu/VMID"
+    planned: list[tuple[str, str, str]] = []
+    if "hardware" in asked:
+        planned.append(("create", "POST", f"/nodes/{node}/qemu"))
+    else:
+        source = f"/nodes/{asked['template_node']}/qemu/{asked['template_vmid']}"
+        planned.append(("clone", "POST", f"{source}/clone"))
+        if asked["move"]:
+            moved = f"/nodes/{asked['template_node']}/qemu/VMID/migrate"
+            planned.append(("move", "POST", moved))
+        planned.append(("configure", "PUT", f"{target}/config"))
     if asked["disk_gib"]:
-        planned.append({"step": "grow_disk", "method": "PUT", "path": f"{target}/resize"})
+        planned.append(("grow_disk", "PUT", f"{target}/resize"))
     if asked["start_on_create"]:
-        planned.append({"step": "start", "method": "POST", "path": f"{target}/status/start"})
-    return planned
+        planned.append(("start", "POST", f"{target}/status/start"))
+    return as_calls(planned)

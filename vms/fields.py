@@ -63,6 +63,15 @@ class StrictBooleanField(serializers.BooleanField):
         return data
 
 
+class StrictChoiceField(serializers.ChoiceField):
+    """One of some words; the error names them."""
+
+    def to_internal_value(self, data: Any) -> str:
+        if not isinstance(data, str) or data not in self.choices:
+            raise serializers.ValidationError(f"Give one of {', '.join(map(str, self.choices))}.")
+        return data
+
+
 def check_name(name: str) -> None:
     """A DNS label or a fully qualified name, as Proxmox's `dns-name` format wants it."""
     if not all(_LABEL.fullmatch(label) for label in name.split(".")):

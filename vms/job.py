@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
@@ -17,7 +17,6 @@ from proxmox import Client, NotFound, Unreachable, Upid
 from proxmox.results import GuestConfig, GuestStatus, Snapshot
 from vms.marks import Mark, read_mark
 from vms.models import GivenUpVmid, VirtualMachine
-from vms.placement import Placement
 
 READ_S = 10.0
 
@@ -107,29 +106,8 @@ class VmJob(Job):
         return config.smbios_uuid is None
 
     def find(self) -> tuple[str, GuestConfig] | None:
-        """Whatever VM stands under our number, with its node; None when the cluster has none.
-
-        On its node, else wherever HA or a person has moved it, maybe because that node is down;
-        a clone to another node begins on its source's. Raises Unreachable rather than guess.
-        """
-        vmid = self.vm.vmid
-        try:
-            return self.vm.node, self.client.guest_config(self.vm.node, vmid, timeout_s=READ_S)
-        except NotFound as error:
-            if error.what not in {"guest", "node"}:
-                raise
-            silence = None
-        except Unreachable as error:
-            silence = error
-        resources = self.client.resources(timeout_s=READ_S)
-        node = next((g.node for g in resources.guests if g.vmid == vmid), None)
-        if silence and node in {None, self.vm.node}:
-            raise silence
-        if node is None:
-            return None
-        if node == self.vm.node:
-            raise Unreachable(f"the cluster lists VM {vmid} on {node}, and {node} does not know it")
-        return node, self.client.guest_config(node, vmid, timeout_s=READ_S)
+        """Whatever VM stands under our number, with its node; None when the cluster has none."""
+        return find_guest(self.client, self.vm.node, self.vm.vmid)
 
     def own_tasks(self, kind: str) -> list[str]:
         """UPIDs of this kind on our VM, asked for with our credentials and not by a person."""
@@ -142,16 +120,20 @@ class VmJob(Job):
 
     # --- our rows ---
 
-    def move_to(self, placement: Placement, lanes: list[tuple[str, int]]) -> None:
+    def move_to(self, node: str, placed: dict[str, Any]) -> None:
         """Make the VM on another node than was chosen when it was accepted, and say so."""
-        old, params = self.vm.node, self.operation.params
-        kept = [lane for lane in params["lanes"] if lane[0].startswith("source:")]
-        params |= {"placement": asdict(placement), "lanes": [*kept, *lanes]}
-        warnings = [*self.operation.warnings, f"Node {old} is down; it goes to {placement.node}."]
+        old = self.vm.node
+        self.operation.params |= placed
         with transaction.atomic():
-            VirtualMachine.objects.filter(pk=self.vm.pk).update(node=placement.node)
-            Operation.objects.filter(pk=self.operation.pk).update(params=params, warnings=warnings)
-        self.vm.node = placement.node
+            VirtualMachine.objects.filter(pk=self.vm.pk).update(node=node)
+            Operation.objects.filter(pk=self.operation.pk).update(params=self.operation.params)
+            self.warn(f"Node {old} is down; it goes to {node}.")
+        self.vm.node = node
+
+    def warn(self, warning: str) -> None:
+        """Show it with the task; where it tells of a step's end, in that one's transaction."""
+        warnings = [*self.operation.warnings, warning]
+        Operation.objects.filter(pk=self.operation.pk).update(warnings=warnings)
         self.operation.warnings = warnings
 
     def take_another_vmid(self) -> None:
@@ -181,9 +163,38 @@ class VmJob(Job):
         self.forget_observations()
 
 
+def find_guest(client: Client, node: str, vmid: int) -> tuple[str, GuestConfig] | None:
+    """Whatever VM stands under the number, with its node; None when the cluster has none.
+
+    On this node, else wherever HA or a person has moved it, maybe because that node is down; a
+    clone to another node begins on its source's. Raises Unreachable rather than guess.
+    """
+    try:
+        return node, client.guest_config(node, vmid, timeout_s=READ_S)
+    except NotFound as error:
+        if error.what not in {"guest", "node"}:
+            raise
+        silence = None
+    except Unreachable as error:
+        silence = error
+    resources = client.resources(timeout_s=READ_S)
+    there = next((g.node for g in resources.guests if g.vmid == vmid), None)
+    if silence and there in {None, node}:
+        raise silence
+    if there is None:
+        return None
+    if there == node:
+        raise Unreachable(f"the cluster lists VM {vmid} on {node}, and {node} does not know it")
+    return there, client.guest_config(there, vmid, timeout_s=READ_S)
+
+
 def is_half_made(config: GuestConfig) -> bool:
-    """Proxmox's placeholder, which a clone bears until its first disk is copied."""
-    return config.description.strip() == "qmclone temporary file" and config.smbios_uuid is None
+    """What Proxmox writes first: a clone's placeholder, kept until its first disk is copied, or the
+    empty configuration of a VM that is being made from nothing."""
+    if config.smbios_uuid is not None:
+        return False
+    is_empty = not (config.description or config.name or config.disks)
+    return is_empty or config.description.strip() == "qmclone temporary file"
 
 
 def owner_of(upid: Upid) -> str:

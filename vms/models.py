@@ -7,6 +7,7 @@ happening (`doing`, the kind of the unfinished operation), and what the hypervis
 
 from __future__ import annotations
 
+import datetime
 import uuid
 from typing import Any, ClassVar
 
@@ -33,9 +34,11 @@ CREATING, STARTING, STOPPING, REBOOTING = "creating", "starting", "stopping", "r
 DELETING, ERROR = "deleting", "error"
 STATUSES = (CREATING, *POWERS, STARTING, STOPPING, REBOOTING, DELETING, ERROR)
 
+# Kinds that make the VM they work on; some make a template of it in the end.
+CREATIONS = ("create_vm", "install_vm", "clone_vm", "build_template", "copy_template")
 # What a VM is shown as while an operation of this kind works on it.
 STATUS_WHILE = {
-    "create_vm": CREATING,
+    **dict.fromkeys(CREATIONS, CREATING),
     "start_vm": STARTING,
     "stop_vm": STOPPING,
     "shutdown_vm": STOPPING,
@@ -43,10 +46,15 @@ STATUS_WHILE = {
     "delete_vm": DELETING,
 }
 
+# The API's words for an operating system, and what Proxmox is told.
+OSTYPES = {"linux": "l26", "windows": "win11", "other": "other"}
+
 CORES = (1, 128)
 MEMORY_MIB = (256, 524_288)
 DISK_GIB = (1, 10_240)
 GIB = 1024**3
+# The cluster's list lags up to 10 s behind; it counts for a VM again this long after an operation.
+SETTLED_AFTER = datetime.timedelta(seconds=15)
 
 
 class Size(models.Model):

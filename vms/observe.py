@@ -9,9 +9,10 @@ from typing import Any
 
 from django.utils import timezone
 
+from clusters.models import Storage
 from proxmox.results import GuestConfig, GuestStatus
 from proxmox.results import Snapshot as Found
-from templates_app.models import os_type_of
+from templates_app.models import Template, os_type_of
 from vms.marks import read_mark, without_mark
 from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED, Snapshot, VirtualMachine
 
@@ -109,6 +110,40 @@ def save_snapshots(vm: VirtualMachine, found: Iterable[Found]) -> None:
 
 def moment(unix_s: int | None) -> datetime.datetime | None:
     return datetime.datetime.fromtimestamp(unix_s, datetime.UTC) if unix_s else None
+
+
+def template_values(template: Template, config: GuestConfig) -> dict[str, Any]:
+    """The row's values that a template's configuration decides."""
+    disks = [disk for disk in config.disks if not disk.is_cdrom and not disk.is_cloudinit]
+    storages = sorted({disk.storage for disk in disks if disk.storage})
+    shared = set(
+        Storage.objects.filter(
+            cluster=template.cluster, node=template.node, is_shared=True
+        ).values_list("name", flat=True)
+    )
+    boot = config.boot_disk
+    created = meta_created(config)
+    return {
+        "description": without_mark(config.description),
+        "os_type": os_type_of(config.ostype or ""),
+        "disk_bytes": (boot.size_bytes if boot else 0) or 0,
+        "cores": config.cores * config.sockets,
+        "memory_mib": config.memory_mib,
+        "storages": storages,
+        "is_on_shared_storage": bool(storages) and set(storages) <= shared,
+        "has_cloud_init": any(disk.is_cloudinit for disk in config.disks),
+        "smbios_uuid": uuid.UUID(config.smbios_uuid) if config.smbios_uuid else None,
+        "details_at": timezone.now(),
+        **({"created_at": created} if created else {}),
+    }
+
+
+def meta_created(config: GuestConfig) -> datetime.datetime | None:
+    """`meta: creation-qemu=…,ctime=1795423114`."""
+    words = dict(word.partition("=")[::2] for word in str(config.raw.get("meta", "")).split(","))
+    if not words.get("ctime", "").isdigit():
+        return None
+    return moment(int(words["ctime"]))
 
 
 def save(vm: VirtualMachine, values: dict[str, Any]) -> None:

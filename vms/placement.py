@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -9,16 +10,46 @@ from typing import Any
 
 from django.db import connection
 from django.db.models import Q, Sum
+from django.utils import timezone
 
-from clusters.models import Cluster, Network, Node, Storage
-from operations.refusals import Conflict, InvalidInput
+from clusters.models import ONLINE, UNREACHABLE, Cluster, Network, Node, Storage
+from operations.refusals import Conflict, InvalidInput, Unavailable
 from vms.models import RUNNING, VirtualMachine
 
-MIB = 1024**2
+MIB, GIB = 1024**2, 1024**3
+LOST_AFTER = datetime.timedelta(minutes=1)
 # How many allocations a storage takes at once by default, by its plugin. Proxmox serialises them
 # cluster-wide on shared storage and lets the rest time out.
 STORAGE_LANES = {"dir": 2, "nfs": 1, "cifs": 1, "lvm": 2, "lvmthin": 4, "zfspool": 4, "rbd": 4}
 NODE_LANE = 8
+
+
+def find_cluster(name: str) -> Cluster:
+    """One that can be asked. Raises InvalidInput, Unavailable."""
+    cluster = Cluster.objects.filter(name=name, is_enabled=True).first()
+    if cluster is None:
+        raise InvalidInput("cluster", f"There is no cluster {name!r}.", code="cluster_not_found")
+    check_online(cluster)
+    return cluster
+
+
+def askable_clusters() -> list[Cluster]:
+    return [c for c in Cluster.objects.filter(is_enabled=True) if not is_lost(c)]
+
+
+def is_lost(cluster: Cluster) -> bool:
+    """Not worth asking. One failed look says little: within a minute, Proxmox itself is asked."""
+    if cluster.state == ONLINE:
+        return False
+    seen = cluster.seen_at
+    return cluster.state != UNREACHABLE or seen is None or timezone.now() - seen > LOST_AFTER
+
+
+def check_online(cluster: Cluster) -> None:
+    """Raises Unavailable when it has not answered for a while."""
+    if is_lost(cluster):
+        why = f": {cluster.error}" if cluster.error else "."
+        raise Unavailable("cluster_unavailable", f"Cluster {cluster} is {cluster.state}{why}")
 
 
 @dataclass(frozen=True)
@@ -30,6 +61,10 @@ class Need:
     disk_bytes: int
     # Where its disks will lie: all of them must be there.
     storages: tuple[str, ...] = ()
+    # … or on these nodes, others: by node, for who is cloned from what is there.
+    storages_at: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    # … or wherever the node has room for a new disk.
+    picks_storage: bool = False
     # The one node it must be, and why; "": any that can take it.
     node: str = ""
     node_because: str = "asked for"
@@ -41,7 +76,9 @@ class Need:
     @classmethod
     def from_json(cls, values: dict[str, Any]) -> Need:
         """From what `dataclasses.asdict` made of it, stored and read again."""
-        lists = {name: tuple(values[name]) for name in ("storages", "only_on")}
+        lists: dict[str, Any] = {name: tuple(values[name]) for name in ("storages", "only_on")}
+        at = values.get("storages_at", [])
+        lists["storages_at"] = tuple((node, tuple(storages)) for node, storages in at)
         return cls(**{**values, **lists})
 
 
@@ -52,6 +89,8 @@ class Placement:
     node: str
     reason: str
     rejected: dict[str, str] = field(default_factory=dict)
+    # Where its disks will lie there.
+    storages: tuple[str, ...] = ()
 
 
 def choose_alone(cluster: Cluster) -> None:
@@ -100,8 +139,14 @@ class Capacity:
             why = "; ".join(f"{name}: {reason}" for name, reason in sorted(rejected.items()))
             raise Conflict("no_node", f"No node can take it ({why or 'no node is known yet'}).")
         node, reason = self._best(left, need)
-        self._count(node, need)
-        return Placement(node, reason, rejected)
+        storages = self._storages_on(node, need)
+        self._count(node, storages, need)
+        return Placement(node, reason, rejected, storages)
+
+    def bridge_of(self, node: str) -> str:
+        """Where a card is plugged in when nobody says: a Proxmox installation makes `vmbr0`."""
+        known = self.bridges[node]
+        return "vmbr0" if "vmbr0" in known or not known else min(known)
 
     def lanes(self, node: str, storages: Iterable[str]) -> list[tuple[str, int]]:
         """Where heavy work queues, with default limits: its node, each storage it allocates on."""
@@ -121,9 +166,25 @@ class Capacity:
         best = max(left, key=lambda name: (self.free_memory[name], name))
         return best, f"most free memory ({self.free_memory[best] // MIB} MiB)"
 
-    def _count(self, node: str, need: Need) -> None:
+    def best_storage(self, node: str, needed_bytes: int, content: str = "images") -> Storage | None:
+        """Where something new goes when nobody says: on shared storage if there is some, since a VM
+        there outlives its node and moves without copying; then where most is free."""
+        able = [
+            storage
+            for (place, _), storage in self.storages.items()
+            if place == node and not trouble_with(storage, needed_bytes, content)
+        ]
+        return max(able, key=lambda s: (s.is_shared, free_bytes(s), s.name), default=None)
+
+    def _storages_on(self, node: str, need: Need) -> tuple[str, ...]:
+        if not need.picks_storage:
+            return dict(need.storages_at).get(node, need.storages)
+        best = self.best_storage(node, need.disk_bytes)
+        return (best.name,) if best else ()
+
+    def _count(self, node: str, storages: tuple[str, ...], need: Need) -> None:
         self.free_memory[node] -= need.memory_mib * MIB
-        for name in need.storages[:1]:
+        for name in storages[:1]:
             chosen = self.storages[node, name]
             for storage in self.storages.values():
                 is_same = storage is chosen or (chosen.is_shared and storage.name == name)
@@ -163,17 +224,15 @@ class Capacity:
         return self._storage_objection(name, need)
 
     def _storage_objection(self, node: str, need: Need) -> str:
-        for place, name in enumerate(need.storages):
+        if need.picks_storage and not self._storages_on(node, need):
+            return f"it has no storage for disk images with {-(-need.disk_bytes // GIB)} GiB left"
+        for place, name in enumerate(self._storages_on(node, need)):
             here = self.storages.get((node, name))
             if here is None:
                 return f"it has no storage {name}"
-            if "images" not in here.content:
-                return f"storage {name} holds no disk images"
-            if not here.is_available:
-                return f"storage {name} is not available"
             needed = need.disk_bytes if place == 0 else 0
-            if here.total_bytes and here.total_bytes - here.used_bytes < needed:
-                return f"storage {name} has too little space"
+            if trouble := trouble_with(here, needed, "images"):
+                return trouble
         return ""
 
     def _free_memory(self) -> dict[str, int]:
@@ -201,3 +260,19 @@ class Capacity:
             taken = max(node.memory_used_bytes + coming_mib * MIB, all_mib * MIB)
             free[name] = node.memory_bytes - taken
         return free
+
+
+def trouble_with(storage: Storage, needed_bytes: int, content: str) -> str:
+    """Why this storage cannot take so much of that; "" when it can."""
+    if content not in storage.content:
+        what = "disk images" if content == "images" else f"{content} files"
+        return f"storage {storage.name} holds no {what}"
+    if not storage.is_available:
+        return f"storage {storage.name} is not available"
+    if storage.total_bytes and free_bytes(storage) < needed_bytes:
+        return f"storage {storage.name} has too little space"
+    return ""
+
+
+def free_bytes(storage: Storage) -> int:
+    return storage.total_bytes - storage.used_bytes

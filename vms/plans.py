@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable
+from typing import Any
 
 from django.db.models.functions import Now
 from django.utils import timezone
 
 from operations.models import SUCCEEDED, Operation
 from operations.plans import Plan, Step, register
+from templates_app.models import Template
 from vms.job import VmJob, open_job
-from vms.models import VirtualMachine
-from vms.reviving import same_or_new_vm, same_vm
-from vms.steps.changes import Convert, Migrate, Reconfigure
+from vms.models import SETTLED_AFTER, VirtualMachine
+from vms.reviving import same_or_new_template, same_or_new_vm, same_vm
+from vms.steps.changes import Convert, Migrate, Move, Reconfigure
 from vms.steps.creation import (
     Clone,
     Configure,
@@ -22,6 +23,7 @@ from vms.steps.creation import (
     Ready,
     StopToDiscard,
 )
+from vms.steps.images import Create, DiscardImage, Download, RemoveImage
 from vms.steps.power import (
     Destroy,
     Reboot,
@@ -35,6 +37,7 @@ from vms.steps.power import (
     Suspend,
 )
 from vms.steps.snapshots import DeleteSnapshot, MarkAgain, Observe, Rollback, TakeSnapshot
+from vms.steps.templates import DestroyTemplate
 from vms.steps.user_data import (
     AttachAgain,
     AttachUserData,
@@ -43,9 +46,7 @@ from vms.steps.user_data import (
     DropUserData,
     UploadUserData,
 )
-
-# The cluster's list lags up to 10 s behind; it counts for a VM again this long after an operation.
-SETTLED_AFTER = datetime.timedelta(seconds=15)
+from vms.template_job import TemplateJob, open_template_job
 
 
 def claim_vm(operation: Operation) -> None:
@@ -80,12 +81,19 @@ def end_deletion(operation: Operation, state: str) -> None:
         VirtualMachine.objects.subject_of(operation).update(deleted_at=timezone.now())
 
 
+def end_template_deletion(operation: Operation, state: str) -> None:
+    if state == SUCCEEDED:
+        gone = Template.objects.subject_of(operation)
+        gone.mark_missing(timezone.now(), settled_at=Now() + SETTLED_AFTER)
+
+
 def plan(
     kind: str,
     title: str,
     *steps: Step[VmJob],
     undo: tuple[Step[VmJob], ...] = (),
     on_end: Callable[[Operation, str], None] = free_vm,
+    on_retry: Callable[[Operation], dict[str, Any]] | None = None,
 ) -> Plan[VmJob]:
     return Plan(
         kind,
@@ -95,7 +103,7 @@ def plan(
         undo=undo,
         on_claim=claim_vm,
         on_end=on_end,
-        on_retry=same_or_new_vm if undo else same_vm,
+        on_retry=on_retry or (same_or_new_vm if undo else same_vm),
     )
 
 
@@ -104,6 +112,7 @@ PLANS: tuple[Plan[VmJob], ...] = (
         "create_vm",
         "Create",
         Clone(),
+        Move(),
         Configure(),
         GrowDisk(),
         UploadUserData(),
@@ -112,6 +121,42 @@ PLANS: tuple[Plan[VmJob], ...] = (
         Ready(),
         undo=(StopToDiscard(), Discard(), DiscardUserData()),
         on_end=end_creation,
+    ),
+    plan(
+        "install_vm",
+        "Install",
+        Create(),
+        Configure(),
+        GrowDisk(),
+        UploadUserData(),
+        AttachUserData(),
+        Start(),
+        Ready(),
+        undo=(StopToDiscard(), Discard(), DiscardUserData()),
+        on_end=end_creation,
+    ),
+    plan(
+        "build_template",
+        "Build template",
+        Download(),
+        Create(),
+        Configure(),
+        GrowDisk(),
+        RemoveImage(),
+        Convert(),
+        undo=(StopToDiscard(), Discard(), DiscardImage()),
+        on_end=end_creation,
+        on_retry=same_or_new_template,
+    ),
+    plan(
+        "copy_template",
+        "Copy template",
+        Clone(),
+        Move(),
+        Convert(),
+        undo=(StopToDiscard(), Discard()),
+        on_end=end_creation,
+        on_retry=same_or_new_template,
     ),
     plan(
         "clone_vm",
@@ -160,6 +205,16 @@ PLANS: tuple[Plan[VmJob], ...] = (
 )
 
 
+DELETE_TEMPLATE: Plan[TemplateJob] = Plan(
+    "delete_template",
+    "Delete template",
+    open_template_job,
+    (DestroyTemplate(),),
+    on_end=end_template_deletion,
+)
+
+
 def register_all() -> None:
     for known in PLANS:
         register(known)
+    register(DELETE_TEMPLATE)

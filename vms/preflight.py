@@ -192,6 +192,28 @@ def check_target(vm: VirtualMachine, name: str) -> None:
             f"The ISO with VM {vm}'s user-data is on {storage}, which only {vm.node} has, so that "
             "it cannot move: set IZVOR_USERDATA_STORAGE to a shared storage for VMs that shall.",
         )
+    check_drives(vm)
+
+
+def check_drives(vm: VirtualMachine) -> None:
+    """Proxmox moves no VM with an ISO that only its node has, as one that was installed from it."""
+    try:
+        config = client_of(vm.cluster).guest_config(vm.node, vm.vmid, timeout_s=LOOK_S)
+    except ProxmoxError:
+        return  # the worker looks again, and longer
+    here = Storage.objects.filter(cluster=vm.cluster, node=vm.node, is_shared=False)
+    local = set(here.values_list("name", flat=True))
+    held = [
+        disk.volume
+        for disk in config.disks
+        if disk.is_cdrom and not disk.is_cloudinit and disk.storage in local
+    ]
+    if held:
+        raise Conflict(
+            "local_iso",
+            f"VM {vm} has {', '.join(held)} in its drive, which only {vm.node} has, so that it "
+            "cannot move: take it out in Proxmox first.",
+        )
 
 
 def snapshot_names(vm: VirtualMachine) -> set[str] | None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from typing import Any
 
 from clusters.vmids import next_vmid
 from operations.models import Operation
 from operations.refusals import Conflict
+from templates_app.models import Template
+from vms.building import check_name_is_free
+from vms.copying import check_is_not_there
 from vms.job import is_taken
 from vms.models import VirtualMachine
 from vms.placement import Capacity, Need, choose_alone
 from vms.quota import Amount, Headroom
+from vms.sourcing import placed
 
 
 def same_vm(operation: Operation) -> dict[str, Any]:
@@ -45,9 +48,18 @@ def same_or_new_vm(operation: Operation) -> dict[str, Any]:
     vm.has_failed, vm.last_error = False, ""
     vm.save()
     operation.subject_label = str(vm)
-    kept = [lane for lane in operation.params["lanes"] if lane[0].startswith("source:")]
-    return {
-        **operation.params,
-        "placement": asdict(placement),
-        "lanes": [*kept, *capacity.lanes(placement.node, need.storages)],
-    }
+    return {**operation.params, **placed(operation.params, placement, capacity)}
+
+
+def same_or_new_template(operation: Operation) -> dict[str, Any]:
+    """A template's making; raises Conflict too when there is one by now."""
+    copy_of = operation.params.get("copy_of")
+    if copy_of:
+        original = Template.objects.living().filter(uuid=copy_of).first()
+        if original is None:
+            raise Conflict("template_gone", "The template is no longer there.")
+        check_is_not_there(original, operation.params["need"]["node"])
+    else:
+        vm = VirtualMachine.objects.subject_of(operation).get()
+        check_name_is_free(operation.cluster, vm.name)
+    return same_or_new_vm(operation)

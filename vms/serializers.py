@@ -12,8 +12,13 @@ from rest_framework.exceptions import ValidationError
 from accounts.rest import StrictSerializer
 from vms import fields
 from vms.asked import CloudInit, NewVm, VmChanges
-from vms.fields import StrictBooleanField, StrictCharField, StrictIntegerField
-from vms.models import CORES, DISK_GIB, MEMORY_MIB, Size, VirtualMachine, VmUsage
+from vms.fields import (
+    StrictBooleanField,
+    StrictCharField,
+    StrictChoiceField,
+    StrictIntegerField,
+)
+from vms.models import CORES, DISK_GIB, MEMORY_MIB, OSTYPES, Size, VirtualMachine, VmUsage
 
 COUNT_MAX = 100
 _METADATA_KEY = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
@@ -97,7 +102,15 @@ class CreateVmSerializer(VmFields):
     """`POST /vms`."""
 
     name = StrictCharField(min_length=2, max_length=63, validators=[fields.check_name])
-    template = StrictCharField(max_length=255, help_text="a template's name, or its VMID")
+    template = StrictCharField(
+        max_length=255, required=False, help_text="a template's name, or its VMID"
+    )
+    os_template = StrictCharField(
+        max_length=255,
+        required=False,
+        help_text="instead of a template: an ISO, or a cloud image, by its volume ID or file name",
+    )
+    os_type = StrictChoiceField(choices=list(OSTYPES), required=False)
     node = StrictCharField(max_length=63, required=False)
     cluster = StrictCharField(max_length=63, required=False)
     storage = StrictCharField(max_length=100, required=False)
@@ -112,9 +125,14 @@ class CreateVmSerializer(VmFields):
         # A VMID is as good as a name, also as the number that it is.
         if isinstance(data, dict) and type(data.get("template")) is int:
             data = {**data, "template": str(data["template"])}
+        self.fields["template"].required = not (isinstance(data, dict) and "os_template" in data)
         return super().to_internal_value(data)
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
+        if "template" in attrs and "os_template" in attrs:
+            raise ValidationError({"os_template": "Give this or `template`, not both."})
+        if attrs["linked"] and "os_template" in attrs:
+            raise ValidationError({"linked": "Only a template can be cloned."})
         if attrs["linked"] and attrs.get("storage"):
             raise ValidationError(
                 {"storage": "A linked clone stays on its template's storage; leave this out."}
@@ -154,7 +172,9 @@ def new_vm_of(checked: dict[str, Any]) -> NewVm:
     """The checked body of `POST /vms` in the actions' words."""
     return NewVm(
         name=checked["name"],
-        template=checked["template"],
+        template=checked.get("template", ""),
+        os_template=checked.get("os_template", ""),
+        os_type=checked.get("os_type", ""),
         cluster=checked.get("cluster", ""),
         node=checked.get("node", ""),
         storage=checked.get("storage", ""),

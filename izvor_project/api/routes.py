@@ -9,8 +9,8 @@ from rest_framework.viewsets import ViewSet
 from inventory.images import ImageViewSet, IsoViewSet
 from inventory.views import ClusterViewSet, NodeViewSet, StorageViewSet
 from operations.views import TaskViewSet
-from templates_app.views import TemplateViewSet
 from vms.snapshot_views import SnapshotViewSet
+from vms.template_views import WritableTemplateViewSet
 from vms.views import SizeViewSet, VmViewSet
 
 
@@ -25,7 +25,7 @@ class Router(SimpleRouter):
 router = Router()
 router.register("vms", VmViewSet, basename="vm")
 router.register("sizes", SizeViewSet, basename="size")
-router.register("templates", TemplateViewSet, basename="template")
+router.register("templates", WritableTemplateViewSet, basename="template")
 router.register("tasks", TaskViewSet, basename="task")
 router.register("nodes", NodeViewSet, basename="node")
 router.register("storage", StorageViewSet, basename="storage")

@@ -9,6 +9,7 @@ from drf_spectacular.types import OpenApiTypes
 
 from vms.serializers import CreateVmSerializer, UpdateVmSerializer
 from vms.snapshot_views import NewSnapshotSerializer, RollbackSerializer
+from vms.template_serializers import BuildTemplateSerializer, CopyTemplateSerializer
 from vms.verbs import VERBS
 
 ACTION = {
@@ -22,6 +23,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("VmViewSet", "update"): UpdateVmSerializer,
     ("VmViewSet", "partial_update"): UpdateVmSerializer,
     ("VmViewSet", "act"): {"application/json": ACTION},
+    ("WritableTemplateViewSet", "create"): BuildTemplateSerializer,
+    ("WritableTemplateViewSet", "copies"): CopyTemplateSerializer,
     ("SnapshotViewSet", "create"): NewSnapshotSerializer,
     ("SnapshotViewSet", "rollback"): RollbackSerializer,
 }

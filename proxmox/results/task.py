@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from proxmox.redact import without_url_secrets
 from proxmox.results._read import name, optional_integer, row, text
 from proxmox.upid import Upid
 
@@ -26,7 +27,7 @@ class TaskStatus:
         return cls(
             upid=Upid.parse(name(fields, "upid")),
             is_running=fields["status"] == "running",
-            exit_status=text(fields, "exitstatus"),
+            exit_status=_harmless(text(fields, "exitstatus")),
         )
 
     @property
@@ -59,7 +60,7 @@ class TaskEntry:
         return cls(
             upid=Upid.parse(name(fields, "upid")),
             is_running=is_running,
-            exit_status=None if is_running else status,
+            exit_status=None if is_running else _harmless(status),
             ended_at=ended_at,
         )
 
@@ -67,6 +68,10 @@ class TaskEntry:
     def is_ok(self) -> bool:
         """Ended well, with or without warnings."""
         return _is_ok(self.exit_status)
+
+
+def _harmless(exit_status: str | None) -> str | None:
+    return None if exit_status is None else without_url_secrets(exit_status)
 
 
 def _is_ok(exit_status: str | None) -> bool:

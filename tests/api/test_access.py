@@ -118,6 +118,9 @@ ROUTES = [
     ("GET", "/sizes/small", None, 200),
     ("GET", "/templates", None, 200),
     ("GET", "/templates/9000", None, 200),
+    ("POST", "/templates", {"name": "new", "url": "https://images.example/x.qcow2"}, 202),
+    ("DELETE", "/templates/9001", None, 202),
+    ("POST", "/templates/9002/copies", {"node": "pve"}, 202),
     ("GET", "/tasks", None, 200),
     ("GET", "/tasks/TASK", None, 200),
     ("GET", "/tasks/TASK/log", None, 200),
@@ -153,11 +156,16 @@ def test_each_role_may_what_the_contract_says(
     if role == "anonymous":
         problem_of(answer, 401)
     elif (role == "viewer" and (method != "GET" or path.endswith("/console"))) or (
-        path == "/nodes/pve/metrics" and role != "operator"
+        role != "operator" and is_for_operators(method, path)
     ):
         problem_of(answer, 403, "not_allowed")
     else:
         assert answer.status_code == status, answer.content
+
+
+def is_for_operators(method: str, path: str) -> bool:
+    changes_templates = method != "GET" and path.startswith("/templates")
+    return changes_templates or path == "/nodes/pve/metrics"
 
 
 def test_the_table_of_routes_names_every_route():

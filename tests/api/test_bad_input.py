@@ -261,7 +261,7 @@ def test_cloud_init_for_a_template_without_a_drive_is_refused(operator_calls, cl
 @pytest.mark.parametrize(
     ("changes", "code"),
     [
-        ({"template": "rocky-9", "node": "pve"}, "node_unsuitable"),
+        ({"template": "rocky-9", "node": "pve", "linked": True}, "template_not_there"),
         ({"node": "pve", "network": "vmbr77"}, "node_unsuitable"),
         ({"network": "vmbr77"}, "no_node"),
         ({"storage": "local"}, "no_node"),

@@ -33,7 +33,8 @@ from vms.models import VirtualMachine
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-CREATION = [step.name for step in plan_for("create_vm").steps]
+# Only a template on another node's local storage needs a move.
+CREATION = [step.name for step in plan_for("create_vm").steps if step.name != "move"]
 STEPS_TO_FAIL = {
     "clone": ("POST", "/clone$"),
     "configure": ("PUT", "/config$"),

@@ -7,7 +7,7 @@ import traceback
 
 import pytest
 
-from proxmox import OutcomeUnknown, Password, ProxmoxError, Rejected, Token, Unauthorized
+from proxmox import OutcomeUnknown, Password, ProxmoxError, Rejected, Token, Unauthorized, Upid
 from proxmox.auth import Ticket
 from tests.proxmox.server import Drop, Say, data
 
@@ -88,6 +88,50 @@ def test_a_console_ticket_does_not_show_itself(serve, connect):
     ticket = connect(serve(lambda seen: data(answer))).vncproxy("pve1", 100)
     assert ticket.password == SECRET
     assert SECRET not in repr(ticket)
+
+
+SIGNED = f"https://s3.example:9000/images/debian.qcow2?X-Amz-Date=1&X-Amz-Signature={SECRET}"
+UPID = "UPID:pve1:00000393:00053BA0:6B03FB9B:download:x.qcow2:root@pam:"
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        (
+            f"downloading {SIGNED} to /x",
+            "downloading https://s3.example:9000/images/debian.qcow2?… to /x",
+        ),
+        (
+            f"Location: {SIGNED} [following]",
+            "Location: https://s3.example:9000/images/debian.qcow2?… [following]",
+        ),
+        (
+            f"download of '{SIGNED}' to '/x' finished",
+            "download of 'https://s3.example:9000/images/debian.qcow2?…' to '/x' finished",
+        ),
+        (f"--1--  https://me:{SECRET}@host/x", "--1--  https://host/x"),
+        (f"http://[::1]:80/x#{SECRET}", "http://[::1]:80/x#…"),
+        ("Connecting to 127.0.0.1:9... failed", "Connecting to 127.0.0.1:9... failed"),
+        ("https://host/a/b.qcow2:", "https://host/a/b.qcow2:"),
+    ],
+)
+def test_a_url_in_a_tasks_log_is_cut_down_to_host_and_path(said, shown, serve, connect):
+    log = connect(serve(lambda seen: data([{"n": 1, "t": said}])))
+    assert log.task_log(Upid.parse(UPID)) == [shown]
+    ended = {"upid": UPID, "status": "stopped", "exitstatus": said}
+    status = connect(serve(lambda seen: data(ended))).task_status(Upid.parse(UPID))
+    assert status.exit_status == shown
+    listed = {"upid": UPID, "status": said, "endtime": 1}
+    (entry,) = connect(serve(lambda seen: data([listed]))).tasks("pve1")
+    assert entry.exit_status == shown
+
+
+def test_a_refused_download_does_not_repeat_its_url(serve, connect):
+    body = {"data": None, "errors": {"url": f"cannot be: {SIGNED}"}, "message": "no\n"}
+    client = connect(serve(lambda seen: Say(body, 400, f"no {SIGNED}&more")))
+    with pytest.raises(Rejected) as raised:
+        client.download_url("pve1", "local", url=SIGNED, filename="x.qcow2", content="import")
+    assert SECRET not in "".join(traceback.format_exception(raised.value))
 
 
 def test_every_error_is_of_our_tree(serve, connect):

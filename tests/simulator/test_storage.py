@@ -1,9 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -11,9 +9,8 @@ from pve_simulator import accidents
 from pve_simulator.simulator import Simulator
 from pve_simulator.testing import SimulatorThread
 from pve_simulator.world import GIB, MIB, Storage
+from tests.images import DISK, ImageServer, serving
 from tests.simulator.client import Api
-
-DISK = b"QFI\xfb\0\0\0\3" + bytes(16) + (3 * GIB).to_bytes(8, "big") + bytes(1000)
 
 
 def add_storage(sim: SimulatorThread, name: str, kind: str) -> None:
@@ -137,29 +134,15 @@ def test_destroying_unreferenced_disks_takes_strangers_along(sim: SimulatorThrea
     assert "ceph:vm-300-disk-9" not in sim.world.volumes[("ceph", "")]
 
 
-class Images(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        if self.path != "/disk.qcow2":
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(DISK)))
-        self.end_headers()
-        self.wfile.write(DISK)
-
-    def log_message(self, format: str, *args: object) -> None:
-        return
+@pytest.fixture
+def images() -> Iterator[ImageServer]:
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture
-def image_url() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Images)
-    thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_address[1]}/disk.qcow2"
-    server.shutdown()
-    server.server_close()
-    thread.join()
+def image_url(images: ImageServer) -> str:
+    return f"{images.url}/debian.qcow2"
 
 
 def download(api: Api, url: str, **extra: object) -> str:
@@ -180,6 +163,13 @@ def test_an_image_is_fetched_checked_and_becomes_a_disk(api: Api, image_url: str
     assert api.get(f"{path}/config").data["scsi0"].startswith("ceph:base-300-disk-0")
 
 
+def test_a_url_is_asked_for_as_it_came(api: Api, images: ImageServer):
+    """A signature covers each letter of it, percent signs too."""
+    query = "?X-Amz-Credential=AKIA%2F20260101%2Fs3&b=2&a=%7E1+2"
+    assert download(api, f"{images.url}/a%2Fb/debian.qcow2{query}") == "OK"
+    assert images.asked == [f"/a%2Fb/debian.qcow2{query}"]
+
+
 def test_a_wrong_checksum_keeps_nothing(api: Api, image_url: str):
     sums = {"checksum": "0" * 64, "checksum-algorithm": "sha256"}
     assert download(api, image_url, **sums).startswith("checksum mismatch: got '")
@@ -187,7 +177,7 @@ def test_a_wrong_checksum_keeps_nothing(api: Api, image_url: str):
 
 
 def test_a_missing_file_and_a_dead_host_are_told_apart(api: Api, image_url: str):
-    missing = image_url.replace("disk", "none")
+    missing = image_url.replace("debian", "none")
     assert download(api, missing) == "download failed: exit code 8"
     status = download(api, "http://127.0.0.1:9/disk.qcow2")
     assert status.endswith("failed: Connection refused.")

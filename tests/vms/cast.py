@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from accounts.actors import Actor
 from operations.models import Operation
 from pve_simulator.testing import SimulatorThread
+from templates_app.models import Template
 from tests.conftest import run_until
-from vms import actions
-from vms.asked import CloneOf, CloudInit, NewVm, VmChanges
+from tests.images import ImageServer
+from vms import actions, template_actions
+from vms.asked import CloneOf, CloudInit, NewTemplate, NewVm, VmChanges
 from vms.models import VirtualMachine
 
 USER_DATA = CloudInit(user="ana", user_data="#!/bin/sh\necho hello\n")
@@ -37,10 +41,13 @@ def a_vm(sim: SimulatorThread, by: Actor, *, running: bool = True, **asked: Any)
     return vm
 
 
-def ask_for(kind: str, vm: VirtualMachine | None, by: Actor) -> tuple[VirtualMachine, Operation]:
+def ask_for(kind: str, vm: Any, by: Actor) -> tuple[Any, Operation]:
     """An operation of this kind, accepted and not yet begun, and the VM it makes or works on."""
-    if vm is None:
-        return actions.create_vm(asked=a_new_vm(cloud_init=USER_DATA), by=by)
+    if kind in MAKING:
+        made = MAKING[kind](by)
+        return VirtualMachine.objects.subject_of(made).get(), made
+    if kind == "delete_template":
+        return vm, template_actions.delete_template(template=vm, by=by)
     if kind == "clone_vm":
         return actions.clone_vm(vm=vm, asked=CloneOf(name="copy"), by=by)
     operation = VERBS[kind](vm, by)
@@ -48,6 +55,32 @@ def ask_for(kind: str, vm: VirtualMachine | None, by: Actor) -> tuple[VirtualMac
     return vm, operation
 
 
+def an_image() -> str:
+    """The address of one that can be downloaded; it is served until the tests end."""
+    return f"{_served().url}/debian.qcow2"
+
+
+@cache
+def _served() -> ImageServer:
+    images = ImageServer()
+    threading.Thread(target=images.server.serve_forever, daemon=True).start()
+    return images
+
+
+ISO = "local:iso/debian-12.11.0-amd64-netinst.iso"
+# Kinds that make what they work on.
+MAKING: dict[str, Callable[[Actor], Operation]] = {
+    "create_vm": lambda by: actions.create_vm(asked=a_new_vm(cloud_init=USER_DATA), by=by)[1],
+    "install_vm": lambda by: actions.create_vm(
+        asked=a_new_vm(template="", os_template=ISO, linked=False), by=by
+    )[1],
+    "build_template": lambda by: template_actions.build_template(
+        asked=NewTemplate(name="built", url=an_image(), disk_gib=4, network="vmbr1"), by=by
+    ),
+    "copy_template": lambda by: template_actions.copy_template(
+        template=Template.objects.get(name="rocky-9", copy_of=None), node="pve3", storage="", by=by
+    ),
+}
 VERBS: dict[str, Callable[[VirtualMachine, Actor], Operation | None]] = {
     "start_vm": lambda vm, by: actions.start_vm(vm=vm, by=by),
     "stop_vm": lambda vm, by: actions.stop_vm(vm=vm, force=True, timeout_s=60, by=by),
@@ -75,10 +108,17 @@ VERBS: dict[str, Callable[[VirtualMachine, Actor], Operation | None]] = {
 }
 
 
-def vm_for(kind: str, sim: SimulatorThread, by: Actor) -> VirtualMachine | None:
-    """The VM that an operation of this kind needs, in the state that it needs it in."""
-    if kind == "create_vm":
+def vm_for(kind: str, sim: SimulatorThread, by: Actor) -> Any:
+    """What an operation of this kind needs, in the state that it needs it in."""
+    if kind in MAKING:
+        # What an earlier one of the same test has made would stand in its way.
+        Template.objects.filter(name="built").delete()
+        Template.objects.exclude(copy_of=None).delete()
         return None
+    if kind == "delete_template":
+        vm = a_vm(sim, by, running=False, linked=False)
+        finish(actions.convert_vm(vm=vm, by=by))
+        return Template.objects.get(vmid=vm.vmid)
     stopped = kind in {"start_vm", "clone_vm", "convert_vm", "update_vm"}
     # With an ISO of its own wherever a plan has to do with it; on local storage it may not move.
     has_iso = kind in {"clone_vm", "convert_vm", "rollback_snapshot", "delete_vm"}

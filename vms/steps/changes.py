@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
@@ -12,7 +14,7 @@ from templates_app.models import Template
 from vms import observe
 from vms.job import READ_S, VmJob
 from vms.marks import with_mark
-from vms.models import PAUSED, RUNNING, Size, VirtualMachine
+from vms.models import PAUSED, RUNNING, SETTLED_AFTER, Size, VirtualMachine
 from vms.steps.creation import Configure
 from vms.steps.locks import refuse_stuck_lock
 
@@ -62,17 +64,23 @@ class Migrate(Step[VmJob]):
         lock = job.config().lock
         if lock:
             return Wait(f"VM {job.vm.vmid} to be unlocked ({lock})")
-        if job.vm.node == job.params["node"]:
+        if job.vm.node == self.target(job)["node"]:
             return Done()
         return Act(f"VM {job.vm.vmid} is on {job.vm.node}")
 
+    def target(self, job: VmJob) -> dict[str, Any]:
+        """`node`, and a `storage` there if not the same ones."""
+        return job.params
+
     def act(self, job: VmJob) -> Upid | None:
+        target = self.target(job)
         return job.client.migrate(
             job.vm.node,
             job.vm.vmid,
-            job.params["node"],
+            target["node"],
             online=observe.power_of(job.status()) in {RUNNING, PAUSED},
             with_local_disks=True,
+            targetstorage=target.get("storage") or None,
             timeout_s=job.call_s(),
         )
 
@@ -82,7 +90,24 @@ class Migrate(Step[VmJob]):
         return None
 
     def record(self, job: VmJob) -> None:
-        observe.save(job.vm, {"node": job.params["node"], "details_at": None})
+        observe.save(job.vm, {"node": job.vm.node, "details_at": None})
+
+
+class Move(Migrate):
+    """A fresh clone of a template on local storage of another node, on its way to its own."""
+
+    name: ClassVar[str] = "move"
+    # An aborted copy may leave its half on the other node, where no undoing would look for it.
+    cancel: ClassVar[Cancel] = Cancel.FINISH_THEN_UNDO
+
+    def is_needed(self, job: VmJob) -> bool:
+        return bool(job.params.get("move"))
+
+    def target(self, job: VmJob) -> dict[str, Any]:
+        return job.params["move"]  # type: ignore[no-any-return]
+
+    def lanes(self, job: VmJob) -> Iterable[tuple[str, int]]:
+        return [tuple(lane) for lane in job.params["move"]["lanes"]]
 
 
 class Convert(Step[VmJob]):
@@ -108,14 +133,23 @@ class Convert(Step[VmJob]):
     def record(self, job: VmJob) -> None:
         config, now = job.config(), timezone.now()
         VirtualMachine.objects.filter(pk=job.vm.pk).update(deleted_at=now)
-        Template.objects.filter(
-            cluster=job.operation.cluster, vmid=job.vm.vmid, missing_since=None
-        ).delete()
-        Template.objects.create(
-            cluster=job.operation.cluster,
+        # One that inventory found before we could say that it is this VM.
+        Template.objects.living().filter(cluster=job.vm.cluster, vmid=job.vm.vmid).delete()
+        copy_of = job.params.get("copy_of")
+        original = Template.objects.filter(uuid=copy_of).first() if copy_of else None
+        template = Template(
+            # The handle that the request was answered with, and that the mark names.
+            uuid=job.vm.uuid,
+            cluster=job.vm.cluster,
             vmid=job.vm.vmid,
             node=job.vm.node,
             name=config.name or job.vm.name,
             tags=sorted(config.tags),
+            copy_of=original,
+            is_published=original is None or original.is_published,
             synced_at=now,
+            settled_at=Now() + SETTLED_AFTER,
         )
+        for name, value in observe.template_values(template, config).items():
+            setattr(template, name, value)
+        template.save(force_insert=True)

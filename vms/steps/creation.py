@@ -15,6 +15,7 @@ from vms.job import VmJob
 from vms.marks import read_mark, with_mark
 from vms.models import GIB
 from vms.placement import Capacity, Need
+from vms.sourcing import placed
 from vms.steps.locks import refuse_stuck_lock
 
 # Whose it is can be told only when these are gone: until then it shows a placeholder.
@@ -55,8 +56,8 @@ class Clone(Step[VmJob]):
             name=job.vm.name,
             description=with_mark(asked["description"], job.mark),
             full=not asked["linked"],
-            target=job.vm.node if job.vm.node != asked["template_node"] else None,
-            storage=asked["storage"] or None,
+            target=None if asked.get("move") else elsewhere(job.vm.node, asked["template_node"]),
+            storage=asked.get("clone_storage", asked["storage"]) or None,
             timeout_s=job.call_s(),
         )
 
@@ -96,12 +97,12 @@ def leave_dead_node(job: VmJob) -> Wait | None:
     capacity = Capacity(job.operation.cluster)
     if node in capacity.nodes and capacity.nodes[node].is_online:
         return None
-    need = Need.from_json(job.params["need"])
     try:
-        placement = capacity.choose(need)
+        placement = capacity.choose(Need.from_json(job.params["need"]))
+        values = placed(job.params, placement, capacity)
     except Refusal as refusal:
         return Wait(f"node {node} to come back ({refusal.detail})", check_s=5.0)
-    job.move_to(placement, capacity.lanes(placement.node, need.storages))
+    job.move_to(placement.node, values)
     return None
 
 
@@ -155,6 +156,7 @@ class Configure(Step[VmJob]):
             "ipconfig0": cloud_init.get("ip_config"),
             "nameserver": " ".join(cloud_init.get("dns", [])) or None,
             "searchdomain": cloud_init.get("searchdomain"),
+            "ostype": asked.get("ostype"),
         }
         return {key: value for key, value in wanted.items() if value is not None}
 
@@ -265,6 +267,10 @@ class Discard(Undo):
 
     def record(self, job: VmJob) -> None:
         job.notes["undone"] = True
+
+
+def elsewhere(wanted: str, node: str) -> str | None:
+    return wanted if wanted != node else None
 
 
 def matches(key: str, config: GuestConfig, value: Any) -> bool:

@@ -1,0 +1,40 @@
+"""The end of a template."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
+from proxmox import Conflict, ProxmoxError, Upid
+from vms.template_job import TemplateJob
+
+
+class DestroyTemplate(Step[TemplateJob]):
+    """Gone, with its disks; Proxmox refuses while linked clones stand on them."""
+
+    name: ClassVar[str] = "destroy"
+    patience_s: ClassVar[float] = 1800
+    cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
+
+    def look(self, job: TemplateJob) -> Verdict:
+        found = job.find()
+        if found is None:
+            return Done()
+        config = found[1]
+        if config.protection:
+            raise StepFailed(
+                "protected", f"Template {job.template} is protected in Proxmox: unset it there."
+            )
+        if config.lock:
+            return Wait(f"template {job.template} to be unlocked ({config.lock})")
+        return Act(f"template {job.template} is still there")
+
+    def act(self, job: TemplateJob) -> Upid | None:
+        found = job.find()
+        node = found[0] if found else job.template.node
+        return job.client.delete_guest(node, job.template.vmid, purge=True, timeout_s=job.call_s())
+
+    def on_refused(self, job: TemplateJob, error: ProxmoxError) -> Verdict | None:
+        if isinstance(error, Conflict) and error.reason == "in_use":
+            raise StepFailed("has_linked_clones", str(error))
+        return None
