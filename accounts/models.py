@@ -6,7 +6,7 @@ import datetime
 import hashlib
 import secrets
 import uuid
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from django.conf import settings
 from django.db import models
@@ -23,6 +23,14 @@ ROLES = [
 TOKEN_PREFIX = "izv_"  # noqa: S105 - the visible start of every token, no secret
 
 
+class ProjectQuerySet(models.QuerySet["Project"]):
+    def visible_to(self, actor: Actor) -> ProjectQuerySet:
+        """Operators see all; others their own."""
+        if actor.is_operator:
+            return self
+        return self.filter(pk=actor.project.pk) if actor.project else self.none()
+
+
 class Project(models.Model):
     """A tenant: VMs, tokens and quotas belong to one."""
 
@@ -30,6 +38,8 @@ class Project(models.Model):
     name = models.SlugField(max_length=63, unique=True)
     description = models.CharField(max_length=200, blank=True)
     created_at = models.DateTimeField(auto_now_add=True)
+
+    objects: ClassVar[Any] = ProjectQuerySet.as_manager()
 
     class Meta:
         ordering = ["name"]
@@ -66,6 +76,7 @@ class Quota(models.Model):
     cores = models.PositiveIntegerField(null=True, blank=True)
     memory_mib = models.PositiveIntegerField("memory (MiB)", null=True, blank=True)
     disk_gib = models.PositiveIntegerField("disk (GiB)", null=True, blank=True)
+    snapshots = models.PositiveIntegerField(null=True, blank=True)
 
     def __str__(self) -> str:
         return f"Quota of {self.project}"
@@ -100,6 +111,12 @@ class ApiTokenManager(models.Manager["ApiToken"]):
     def find(self, text: str) -> ApiToken | None:
         """The usable token with this text."""
         return self.usable().filter(secret_hash=_hash(text)).first()
+
+    def visible_to(self, actor: Actor) -> models.QuerySet[ApiToken]:
+        """Operators see all; others those of their project that can do no more than a member."""
+        if actor.is_operator:
+            return self.all()
+        return self.filter(project=actor.project).exclude(role=OPERATOR)
 
 
 def _hash(text: str) -> str:

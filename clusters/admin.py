@@ -9,13 +9,13 @@ from django.contrib import admin
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.http import HttpRequest
 from django.utils import timezone
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminPasswordToggleWidget
 
 from accounts.admin_site import ReadOnlyAdmin, gib
 from clusters.environment import endpoint
 from clusters.models import ONLINE, PENDING, REFUSED, UNREACHABLE, Cluster, Network, Node, Storage
+from events.admin_site import AuditedAdmin
 
 STATE_COLOURS = {ONLINE: "success", PENDING: "info", UNREACHABLE: "danger", REFUSED: "warning"}
 
@@ -63,8 +63,10 @@ class ClusterForm(forms.ModelForm):  # type: ignore[type-arg]
 
 
 @admin.register(Cluster)
-class ClusterAdmin(ModelAdmin):  # type: ignore[misc]
+class ClusterAdmin(AuditedAdmin):
     form = ClusterForm
+    event_noun = "cluster"
+    untold = frozenset({"new_secret", "ca_pem"})
     list_display = ["name", "shown_state", "version", "kind", "seen_at", "is_enabled"]
     search_fields = ["name"]
     readonly_fields = [

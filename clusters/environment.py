@@ -15,7 +15,19 @@ from accounts import crypto
 from clusters.connect import credentials_of, tls_of
 from clusters.identity import Identity, identify
 from clusters.models import Cluster
+from events.models import record_event
 from proxmox import Client, ProxmoxError
+
+# The values that follow the environment; the secret does too.
+FOLLOWS = (
+    "endpoints",
+    "user",
+    "token_id",
+    "ca_pem",
+    "fingerprint",
+    "is_insecure",
+    "preferred_node",
+)
 
 
 def register_from_environment() -> Cluster | None:
@@ -43,11 +55,31 @@ def register_from_environment() -> Cluster | None:
                 seen.name if seen else urlsplit(draft.endpoints[0]).hostname or "proxmox"
             )
             cluster = Cluster(name=name)
+        is_new, before = cluster.pk is None, {name: getattr(cluster, name) for name in FOLLOWS}
+        # Sealed anew it reads differently: only another secret is a change.
+        same_secret = not is_new and holds_secret(cluster, draft.secret)
         for name, value in wanted.items():
             setattr(cluster, name, value)
         cluster.is_enabled = True
         cluster.save()
+        changed = [name for name in FOLLOWS if getattr(cluster, name) != before[name]]
+        changed += [] if same_secret else ["secret"]
+        if changed:
+            record_event(
+                "cluster.created" if is_new else "cluster.changed",
+                by="izvor",
+                subject=cluster.uuid,
+                label=cluster.name,
+                changed=changed,
+            )
     return cluster
+
+
+def holds_secret(cluster: Cluster, plain: str) -> bool:
+    try:
+        return cluster.secret == plain
+    except crypto.Unsealable:
+        return False
 
 
 def values_from(env: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The web process: Django behind the console's relay (websockets) and the wait layer (requests)."""
+"""The web process: Django behind the layers that wait, stream and show consoles."""
 
 import os
 from typing import cast
@@ -10,7 +10,9 @@ django_app = get_asgi_application()
 
 # Only now: they read models, which the line above has made known.
 from izvor_project.console.relay import ConsoleRelay  # noqa: E402
+from izvor_project.listening import App  # noqa: E402
 from izvor_project.loopback import LoopbackOnly  # noqa: E402
-from izvor_project.waiting import App, WaitLayer  # noqa: E402
+from izvor_project.streaming import StreamLayer  # noqa: E402
+from izvor_project.waiting import WaitLayer  # noqa: E402
 
-application = LoopbackOnly(WaitLayer(ConsoleRelay(cast("App", django_app))))
+application = LoopbackOnly(WaitLayer(StreamLayer(ConsoleRelay(cast("App", django_app)))))

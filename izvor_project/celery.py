@@ -15,6 +15,9 @@ app.conf.beat_schedule = {
         "schedule": 60.0,
         "options": {"expires": 60},
     },
+    "events": {"task": "events.tick", "schedule": 1.0, "options": {"expires": 1}},
+    "forget events": {"task": "events.clean", "schedule": 3600.0, "options": {"expires": 3600}},
+    "forget keys": {"task": "operations.clean", "schedule": 3600.0, "options": {"expires": 3600}},
     "inventory": {"task": "inventory.tick", "schedule": 2.0, "options": {"expires": 2}},
 }
 app.autodiscover_tasks()

@@ -51,6 +51,14 @@ def words(name: str) -> list[str]:
     return [word.strip() for word in text(name).split(",") if word.strip()]
 
 
+def networks(name: str) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """A comma-separated list of addresses and networks, e.g. 10.1.2.3,192.168.0.0/16."""
+    try:
+        return [ipaddress.ip_network(word) for word in words(name)]
+    except ValueError as error:
+        raise ImproperlyConfigured(f"{name} must list networks: {error}.") from None
+
+
 def required(name: str, why: str) -> str:
     value = secret(name)
     if not value.strip():

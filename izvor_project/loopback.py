@@ -10,7 +10,7 @@ from django.conf import settings
 
 from izvor_project.api.problems import CONTENT_TYPE, problem
 from izvor_project.env import is_loopback
-from izvor_project.waiting import App, Receive, Scope, Send
+from izvor_project.listening import App, Receive, Scope, Send
 
 
 class LoopbackOnly:

@@ -13,6 +13,7 @@ PARTS: list[tuple[str, list[tuple[str, str, str]]]] = [
             ("Tasks", "checklist", "operations_operation"),
             ("Lanes", "alt_route", "operations_lane"),
             ("Events", "history", "events_event"),
+            ("Deliveries", "outbox", "events_delivery"),
         ],
     ),
     (
@@ -36,6 +37,7 @@ PARTS: list[tuple[str, list[tuple[str, str, str]]]] = [
         [
             ("Projects", "workspaces", "accounts_project"),
             ("API tokens", "key", "accounts_apitoken"),
+            ("Webhooks", "webhook", "events_webhook"),
             ("Users", "person", "auth_user"),
             ("Groups", "group", "auth_group"),
         ],

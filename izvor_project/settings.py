@@ -55,6 +55,7 @@ INSTALLED_APPS = [
     "templates_app",
     "vms",
     "inventory",
+    "access",
     "izvor_project.apps.IzvorProjectConfig",
 ]
 
@@ -162,9 +163,16 @@ CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TIMEZONE = "UTC"
 CELERY_TASK_DEFAULT_QUEUE = "turns"
-# Watching has a queue of its own, so that a deploy can give it workers of its own.
-CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {"turns": {}, "watch": {}}
-CELERY_TASK_ROUTES = {"operations.poll": {"queue": "watch"}, "inventory.*": {"queue": "watch"}}
+# Watching has a queue of its own, and so has telling webhooks, so that a deploy can give each
+# workers of its own.
+CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {"turns": {}, "watch": {}, "deliver": {}}
+CELERY_TASK_ROUTES = {
+    "operations.poll": {"queue": "watch"},
+    "operations.clean": {"queue": "watch"},
+    "inventory.*": {"queue": "watch"},
+    "events.deliver": {"queue": "deliver"},
+    "events.*": {"queue": "watch"},
+}
 # Workers keep psycopg's pool instead of a connection per Celery task.
 CELERY_DB_REUSE_MAX = 10_000
 
@@ -173,6 +181,7 @@ CELERY_DB_REUSE_MAX = 10_000
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": ["izvor_project.api.authentication.Authentication"],
     "DEFAULT_PERMISSION_CLASSES": ["accounts.permissions.MayUseApi"],
+    "DEFAULT_THROTTLE_CLASSES": ["izvor_project.api.throttling.Throttle"],
     "DEFAULT_RENDERER_CLASSES": ["izvor_project.api.renderers.JsonRenderer"],
     "DEFAULT_PARSER_CLASSES": ["izvor_project.api.parsers.StrictJsonParser"],
     "EXCEPTION_HANDLER": "izvor_project.api.problems.exception_handler",
@@ -198,6 +207,39 @@ SPECTACULAR_SETTINGS = {
         "drf_spectacular.hooks.postprocess_schema_enums",
         "izvor_project.api.schema.without_trailing_slashes",
     ],
+}
+
+# How much one token may ask in a minute, and one address fail to log in as one person; 0: no limit.
+RATES = {
+    "requests": env.integer("IZVOR_RATE_REQUESTS", 600, 0, 1_000_000),
+    "tokens": env.integer("IZVOR_RATE_TOKENS", 60, 0, 1_000_000),
+    "logins": env.integer("IZVOR_RATE_LOGINS", 10, 0, 1_000_000),
+}
+
+# --- Events: how they are kept and told ---
+
+EVENTS = {
+    "keep_days": env.integer("IZVOR_EVENTS_KEEP_DAYS", 90, 1, 36_500),
+    # In seconds. The stream: a look without a word, the shortest time between two looks, the sign
+    # of life, and how often a listener's token is looked at again.
+    "look_s": 1.0,
+    "gather_s": 0.1,
+    "heartbeat_s": 15.0,
+    "recheck_s": 30.0,
+    # A listener that lets this much pile up is cut off; it may come back and read on.
+    "queue_bytes": 1024 * 1024,
+}
+WEBHOOKS: dict[str, Any] = {
+    "timeout_s": 10.0,
+    "lease_s": 60.0,
+    "backoff_s": 5.0,
+    "backoff_max_s": 4 * 3600.0,
+    "give_up_s": 24 * 3600.0,
+    "disable_after_s": 3 * 24 * 3600.0,
+    "senders": 4,  # how many of a worker's threads tell webhooks at once
+    # Webhooks reach public addresses only, unless an operator of Izvor says so.
+    "allow_private": env.flag("IZVOR_WEBHOOK_ALLOW_PRIVATE", False),
+    "allowed": env.networks("IZVOR_WEBHOOK_ALLOW"),
 }
 
 # --- Proxmox ---
@@ -268,6 +310,7 @@ UNFOLD = {
     "SITE_SUBHEADER": "EC2 for Proxmox VE",
     "SITE_SYMBOL": "water_drop",
     "SHOW_HISTORY": True,
+    "LOGIN": {"form": "access.login.LoginForm"},
     "SHOW_VIEW_ON_SITE": False,
     "SIDEBAR": {"show_search": True, "navigation": "izvor_project.navigation.sidebar"},
 }

@@ -6,6 +6,7 @@ from django.shortcuts import redirect
 from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
+from access.login import login
 from izvor_project import health
 from izvor_project.api import problems, routes
 from izvor_project.console.page import console
@@ -25,6 +26,7 @@ urlpatterns = [
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path(PAGE.lstrip("/"), console, name="console"),
+    path("admin/login/", login),
     path("admin/", admin.site.urls),
     re_path(r"^api/.*$", problems.not_found),
 ]

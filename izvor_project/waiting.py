@@ -12,35 +12,35 @@ import re
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, MutableMapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
-import redis.asyncio
 import structlog
-from asgiref.sync import sync_to_async
-from django.conf import settings
-from django.db import DatabaseError, connection
-from django.utils.encoding import force_str
-from redis.exceptions import RedisError
+from django.db import DatabaseError
 
 from izvor_project.api.problems import CONTENT_TYPE, problem
 from izvor_project.api.renderers import dumps
+from izvor_project.listening import (
+    Answer,
+    App,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    ends_first,
+    gone,
+    hear,
+    in_thread,
+    when_let_go,
+)
 from operations.models import ENDED, SUCCEEDED, Operation
 from operations.queue import CHANNEL
 from operations.rest import AWAIT_HEADER, body_of_all, final_answer
 
 log = structlog.get_logger(__name__)
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+__all__ = ["App", "Receive", "Scope", "Send", "WaitLayer"]
 
 WAIT_MAX_S = 300
 _PREFERENCE = re.compile(r"(?:^|[,;\s])wait=\"?(\d{1,6})\"?")
-_AWAIT = AWAIT_HEADER.lower().encode()
 # What a failed task's answer says, by its code; any other failure is a conflict with the cluster.
 _STATUS = {
     "proxmox_unreachable": 503,
@@ -52,10 +52,6 @@ _STATUS = {
     "timed_out": 504,
     "outcome_unknown": 504,
 }
-
-
-# However many wait, their looks take this many threads and connections.
-_threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="waiting")
 
 
 class Ends:
@@ -86,13 +82,20 @@ class Ends:
         """Returns when all have ended, or the time is over."""
         await asyncio.gather(*(self.wait(operation, seconds) for operation in operations))
 
+    def close(self) -> None:
+        """Whoever waits is answered with how it is now."""
+        for operation in self._waiting:
+            self._tell(operation)
+
     def _tell(self, operation: uuid.UUID) -> None:
         for event in self._waiting.get(operation, ()):
             event.set()
 
     async def _listen(self) -> None:
         """Runs while anybody waits."""
-        words = asyncio.create_task(self._hear())
+        words = asyncio.create_task(
+            hear(CHANNEL, lambda word: self._tell(uuid.UUID(word)), while_any=self._anybody)
+        )
         try:
             while self._waiting:
                 await asyncio.sleep(1)
@@ -101,38 +104,21 @@ class Ends:
         finally:
             words.cancel()
 
-    async def _hear(self) -> None:
-        """Ends by itself when nobody waits: redis-py may lose a cancellation while it reads."""
-        client = redis.asyncio.Redis.from_url(settings.REDIS_URL)
-        try:
-            async with client.pubsub(ignore_subscribe_messages=True) as channel:
-                await channel.subscribe(CHANNEL)
-                while self._waiting:
-                    message = await channel.get_message(timeout=1.0)
-                    if message is not None:
-                        self._tell(uuid.UUID(force_str(message["data"])))
-        except RedisError as error:
-            log.warning("waiting_without_redis", error=str(error))
-        finally:
-            await client.aclose()
+    def _anybody(self) -> bool:
+        return bool(self._waiting)
 
 
 async def _ended(operations: list[uuid.UUID]) -> list[uuid.UUID]:
     try:
-        return await sync_to_async(_ended_now, thread_sensitive=False, executor=_threads)(
-            operations
-        )
+        return await in_thread(_ended_now, operations)
     except DatabaseError as error:
         log.warning("waiting_without_database", error=str(error))
         return []
 
 
 def _ended_now(operations: list[uuid.UUID]) -> list[uuid.UUID]:
-    try:
-        rows = Operation.objects.filter(uuid__in=operations, state__in=ENDED)
-        return list(rows.values_list("uuid", flat=True))
-    finally:
-        connection.close()
+    rows = Operation.objects.filter(uuid__in=operations, state__in=ENDED)
+    return list(rows.values_list("uuid", flat=True))
 
 
 class WaitLayer:
@@ -141,98 +127,36 @@ class WaitLayer:
     def __init__(self, app: App) -> None:
         self.app = app
         self.ends = Ends()
+        when_let_go(self.ends.close)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
         started = time.monotonic()
-        answer = _Answer(send)
+        answer = Answer(send, AWAIT_HEADER)
         await self.app(scope, receive, answer.take)
-        if not answer.operations:
+        if answer.word is None:
             return
+        operations = [uuid.UUID(text) for text in answer.word.split(",")]
         seconds = preferred_wait(scope)
         if not seconds:
-            await answer.send_as_is()
+            await answer.finish(answer.status, answer.body)
             return
         left = seconds - (time.monotonic() - started)
-        if await ends_first(self.ends.wait_for_all(answer.operations, left), gone(receive)):
-            await answer.send_end(seconds)
+        if await ends_first(self.ends.wait_for_all(operations, left), gone(receive)):
+            await send_end(answer, operations, seconds)
 
 
-async def gone(receive: Receive) -> None:
-    """Returns when the client has hung up."""
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-async def ends_first(wanted: Awaitable[None], other: Awaitable[None]) -> bool:
-    """Await both until one ends, end the other; True if it was the wanted one."""
-    tasks = [asyncio.ensure_future(wanted), asyncio.ensure_future(other)]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        return tasks[0].done()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class _Answer:
-    """Passes Django's answer on, except one whose task can be waited for: that one is held."""
-
-    def __init__(self, send: Send) -> None:
-        self._send = send
-        self._start: Message | None = None
-        self._body = b""
-        self.operations: list[uuid.UUID] = []
-
-    async def take(self, message: Message) -> None:
-        if message["type"] == "http.response.start":
-            headers = {name.lower(): value for name, value in message["headers"]}
-            if _AWAIT in headers:
-                self.operations = [uuid.UUID(text) for text in headers[_AWAIT].decode().split(",")]
-                self._start = message
-                return
-        if self._start is None:
-            await self._send(message)
-        else:
-            self._body += message.get("body", b"")
-
-    async def send_as_is(self) -> None:
-        await self._finish(202, self._body)
-
-    async def send_end(self, seconds: int) -> None:
-        applied = [(b"preference-applied", f"wait={seconds}".encode())]
-        end = await sync_to_async(render_end, thread_sensitive=False, executor=_threads)(
-            self.operations, self._request_id()
-        )
-        if end is None:
-            await self._finish(202, self._body, applied)
-        else:
-            status, content_type, body = end
-            await self._finish(status, body, applied, content_type)
-
-    def _request_id(self) -> str:
-        assert self._start is not None
-        headers = {name.lower(): value for name, value in self._start["headers"]}
-        return bytes(headers.get(b"x-request-id", b"")).decode()
-
-    async def _finish(
-        self,
-        status: int,
-        body: bytes,
-        more: list[tuple[bytes, bytes]] | None = None,
-        content_type: str = "",
-    ) -> None:
-        assert self._start is not None
-        dropped = {_AWAIT, b"content-length"} | ({b"content-type"} if content_type else set())
-        headers = [(k, v) for k, v in self._start["headers"] if k.lower() not in dropped]
-        headers += [(b"content-length", str(len(body)).encode()), *(more or [])]
-        if content_type:
-            headers.append((b"content-type", content_type.encode()))
-        await self._send({"type": "http.response.start", "status": status, "headers": headers})
-        await self._send({"type": "http.response.body", "body": body})
+async def send_end(answer: Answer, operations: list[uuid.UUID], seconds: int) -> None:
+    """The tasks' end in place of the 202, or that one when the time is over."""
+    applied: Headers = [(b"preference-applied", f"wait={seconds}".encode())]
+    end = await in_thread(render_end, operations, answer.header(b"x-request-id"))
+    if end is None:
+        await answer.finish(answer.status, answer.body, applied)
+    else:
+        status, content_type, body = end
+        await answer.finish(status, body, [*applied, (b"content-type", content_type.encode())])
 
 
 def preferred_wait(scope: Scope) -> int:
@@ -250,23 +174,20 @@ def render_end(operations: list[uuid.UUID], request_id: str) -> tuple[int, str, 
 
     Of a batch, the error is the first's that failed; the answer lists what came of each.
     """
-    try:
-        rows = Operation.objects.select_related("cluster", "project").filter(uuid__in=operations)
-        ended = list(rows.order_by("pk"))
-        if not all(operation.is_ended for operation in ended):
-            return None
-        failed = next((operation for operation in ended if operation.state != SUCCEEDED), None)
-        if failed is None:
-            status, body = final_answer(ended)
-            content_type = "application/json"
-        else:
-            status = _STATUS.get(failed.error_code, 409)
-            with structlog.contextvars.bound_contextvars(request_id=request_id):
-                body = problem(status, failed.error_code, failed.error)
-            body["task_id"] = str(failed.uuid)
-            if len(ended) > 1:
-                body |= body_of_all(ended)
-            content_type = CONTENT_TYPE
-        return status, content_type, dumps(body)
-    finally:
-        connection.close()
+    rows = Operation.objects.select_related("cluster", "project").filter(uuid__in=operations)
+    ended = list(rows.order_by("pk"))
+    if not all(operation.is_ended for operation in ended):
+        return None
+    failed = next((operation for operation in ended if operation.state != SUCCEEDED), None)
+    if failed is None:
+        status, body = final_answer(ended)
+        content_type = "application/json"
+    else:
+        status = _STATUS.get(failed.error_code, 409)
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            body = problem(status, failed.error_code, failed.error)
+        body["task_id"] = str(failed.uuid)
+        if len(ended) > 1:
+            body |= body_of_all(ended)
+        content_type = CONTENT_TYPE
+    return status, content_type, dumps(body)

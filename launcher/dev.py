@@ -103,6 +103,8 @@ def izvor_env(state: StateFolder, environ: Mapping[str, str], address: Address) 
     if _is_loopback(address.bind):
         # So that the README's plain curl lines work; settings refuse it on any other address.
         chosen["IZVOR_AUTH"] = "none"
+        # And so that a receiver on this machine can be told of events.
+        chosen["IZVOR_WEBHOOK_ALLOW"] = "127.0.0.0/8,::1"
     return {name: environ.get(name) or value for name, value in chosen.items()}
 
 

@@ -9,11 +9,11 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
-from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
 from accounts.actors import OPERATOR, Actor
 from accounts.admin_site import ReadOnlyAdmin, pretty
+from events.admin_site import AuditedAdmin
 from operations.enqueue import request_cancel
 from operations.models import (
     CANCELED,
@@ -160,8 +160,10 @@ class ClaimAdmin(ReadOnlyAdmin):
 
 
 @admin.register(Lane)
-class LaneAdmin(ModelAdmin):  # type: ignore[misc]
+class LaneAdmin(AuditedAdmin):
     """The limit is an operator's; lanes themselves appear when somebody queues in them."""
+
+    event_noun = "lane"
 
     list_display = ["key", "cluster", "limit", "through", "waiting"]
     list_editable = ["limit"]

@@ -107,9 +107,19 @@ def request_cancel(operation: Operation, *, by: Actor) -> None:
         raise Conflict(
             "not_cancelable", f"Task {operation.uuid} is {doing} and cannot be canceled there."
         )
-    Operation.objects.filter(pk=operation.pk, cancel_requested_at=None).update(
+    asked = Operation.objects.filter(pk=operation.pk, cancel_requested_at=None).update(
         cancel_requested_at=Now(), cancel_by=by.name
     )
+    if asked:
+        record_event(
+            "task.cancel_requested",
+            by=by,
+            project_id=operation.project_id,
+            subject=operation.subject,
+            label=operation.subject_label,
+            task=operation.uuid,
+            operation=operation.kind,
+        )
     if operation.state == QUEUED and operation.after_id is not None:
         cancel_in_line(operation)
     else:

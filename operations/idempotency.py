@@ -1,7 +1,8 @@
 """Idempotency-Key: a request that is sent again gets the first one's result instead of a second VM.
 
 The row is written in the action's own transaction, so it exists exactly if the action happened. It
-holds no body: only a keyed digest of what was asked, and which operations came of it.
+holds no body: only a keyed digest of what was asked, and which operations came of it, or which
+object was made or changed at once.
 """
 
 from __future__ import annotations
@@ -64,20 +65,20 @@ def alone(asked: Asked) -> Iterator[None]:
             cursor.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [name])
 
 
-def known_result(asked: Asked) -> list[Operation]:
-    """The operations that this key stands for, in order; none when it is new.
-
-    Raises Conflict when it was for something else.
-    """
+def known_result(asked: Asked) -> IdempotencyKey | None:
+    """What this key stands for. Raises Conflict when it was for something else."""
     IdempotencyKey.objects.filter(created_at__lt=Now() - KEPT, caller=asked.caller).delete()
     row = IdempotencyKey.objects.filter(caller=asked.caller, key=asked.key).first()
-    if row is None:
-        return []
-    if row.digest != asked.digest:
+    if row is not None and row.digest != asked.digest:
         raise Conflict(
             "idempotency_key_reused",
             "This Idempotency-Key was used for another request; take a new one for each.",
         )
+    return row
+
+
+def operations_of(row: IdempotencyKey) -> list[Operation]:
+    """In their order; none where something was done at once."""
     found = Operation.objects.filter(uuid__in=row.operations).select_related("cluster")
     return list(found.order_by("pk"))
 
@@ -92,3 +93,20 @@ def note(operation: Operation) -> None:
     )
     row.operations.append(operation.uuid)
     row.save(update_fields=["operations"])
+
+
+def note_done(status: int, made: str = "") -> None:
+    """The same for an action that is done at once: its answer's status, and the object that it
+    shows ("token:<uuid>"), if it shows one."""
+    asked = _asked.get()
+    if asked is not None:
+        IdempotencyKey.objects.create(
+            caller=asked.caller, key=asked.key, digest=asked.digest, status=status, made=made
+        )
+
+
+def forget_old_keys() -> None:
+    """Those whose day is over, a piece at a time."""
+    old = IdempotencyKey.objects.filter(created_at__lt=Now() - KEPT).values_list("pk", flat=True)
+    while piece := list(old[:1000]):
+        IdempotencyKey.objects.filter(pk__in=piece).delete()

@@ -216,16 +216,24 @@ class LaneTicket(models.Model):
 
 
 class IdempotencyKey(models.Model):
-    """A request's Idempotency-Key, and the operations that it stands for: several of a batch."""
+    """A request's Idempotency-Key and what it stands for: tasks (several of a batch), or something
+    that was done at once."""
 
     caller = models.CharField(max_length=120)
     key = models.CharField(max_length=255)
     digest = models.CharField(max_length=64, help_text="of the request, keyed; never its body")
     operations = ArrayField(models.UUIDField(), default=list)
+    status = models.PositiveSmallIntegerField(null=True, help_text="of what was done at once")
+    made = models.CharField(max_length=80, blank=True, help_text="e.g. token:<uuid>")
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["caller", "key"], name="one_result_per_key")]
+        constraints = [
+            models.UniqueConstraint(fields=["caller", "key"], name="one_result_per_key"),
+            models.CheckConstraint(
+                condition=Q(status=None) | Q(operations=[]), name="a_key_stands_for_one_result"
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.key} of {self.caller}"

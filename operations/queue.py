@@ -11,12 +11,12 @@ from django.db import transaction
 from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 
+from events.words import say_on_commit
 from operations.models import UNFINISHED, Operation
 
 log = structlog.get_logger(__name__)
 
 CHANNEL = f"{settings.REDIS_PREFIX}:ended"
-_redis = redis.Redis.from_url(settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2)
 
 
 def wake(operation: Operation) -> None:
@@ -52,11 +52,4 @@ def send(task: str, pk: int, *, delay_s: float = 0, shadow: str | None = None) -
 
 def announce_end(operation: Operation) -> None:
     """Tell waiting requests after the commit; they look at the row each second anyway."""
-
-    def publish() -> None:
-        try:
-            _redis.publish(CHANNEL, str(operation.uuid))
-        except redis.RedisError as error:
-            log.warning("end_not_announced", error=str(error))
-
-    transaction.on_commit(publish)
+    say_on_commit(CHANNEL, str(operation.uuid))

@@ -15,7 +15,7 @@ from rest_framework.response import Response
 
 from accounts.rest import actor_of
 from operations import idempotency
-from operations.models import Operation
+from operations.models import IdempotencyKey, Operation
 from operations.plans import plan_for
 from operations.refusals import InvalidInput
 
@@ -26,6 +26,9 @@ AWAIT_HEADER = "X-Izvor-Await"
 View = Callable[..., Response]
 KEY_LENGTH_MAX = 255
 Renderer = Callable[[Operation], dict[str, Any]]
+# How an object that was made or changed at once is shown, by the word before its uuid.
+ObjectRenderer = Callable[[Request, str], dict[str, Any]]
+_objects: dict[str, ObjectRenderer] = {}
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,16 @@ def renders(
     def keep(renderer: Renderer) -> Renderer:
         for kind in kinds:
             _bodies[kind] = Body(renderer, 201 if created else 200, one, many)
+        return renderer
+
+    return keep
+
+
+def shows(kind: str) -> Callable[[ObjectRenderer], ObjectRenderer]:
+    """The body of answers about an object of this kind, when it is asked for again."""
+
+    def keep(renderer: ObjectRenderer) -> ObjectRenderer:
+        _objects[kind] = renderer
         return renderer
 
     return keep
@@ -81,8 +94,17 @@ def accepted(*operations: Operation) -> Response:
     return Response(body_of_all(list(operations)), status=202, headers=headers)
 
 
+def again(request: Request, known: IdempotencyKey) -> Response:
+    """The first request's result; what is shown only once, such as a secret, is not in it."""
+    operations = idempotency.operations_of(known)
+    if operations:
+        return accepted(*operations)
+    kind, _, uuid = known.made.partition(":")
+    return Response(_objects[kind](request, uuid) if kind else None, status=known.status)
+
+
 def idempotent(view: View) -> View:
-    """For views that enqueue an operation: a request sent again gets the first one's result."""
+    """For views that change something: a request sent again gets the first one's result."""
 
     @wraps(view)
     def answered(self: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
@@ -91,8 +113,8 @@ def idempotent(view: View) -> View:
             return view(self, request, *args, **kwargs)
         with idempotency.alone(asked):
             known = idempotency.known_result(asked)
-            if known:
-                return accepted(*known)
+            if known is not None:
+                return again(request, known)
             with idempotency.carrying(asked):
                 return view(self, request, *args, **kwargs)
 

@@ -8,7 +8,7 @@ from celery import shared_task
 from django.db.models import Q
 from django.db.models.functions import Now
 
-from operations import engine, poller, queue, retrying
+from operations import engine, idempotency, poller, queue, retrying
 from operations.models import Operation
 
 
@@ -38,3 +38,8 @@ def sweep() -> None:
     retrying.erase_secrets()
     for pk in poller.clusters_with_tasks():
         queue.send("operations.poll", pk)
+
+
+@shared_task(name="operations.clean")  # type: ignore[untyped-decorator]
+def clean() -> None:
+    idempotency.forget_old_keys()

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import re
 import uuid
 from typing import Any
 
-from django.db.models import Q
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -24,6 +22,7 @@ from accounts.rest import (
 )
 from clusters.connect import connect
 from clusters.models import Cluster, Node
+from events.wanted import subject_filter
 from operations import retrying
 from operations.enqueue import request_cancel
 from operations.models import ENDED, UNFINISHED, Operation
@@ -169,16 +168,6 @@ def log_lines(client: Client, upid: Upid) -> list[str] | None:
         return client.task_log(upid, timeout_s=READ_S)
     except NotInProxmox:
         return None
-
-
-def subject_filter(wanted: str) -> Q:
-    """A VM by uuid, or by the VMID that its task's label begins with."""
-    if re.fullmatch(r"[0-9]{3,9}", wanted):
-        return Q(subject_label=wanted) | Q(subject_label__startswith=f"{wanted} ")
-    try:
-        return Q(subject=uuid.UUID(wanted))
-    except ValueError:
-        raise ValidationError({"vm": ["Give a VMID or a uuid."]}) from None
 
 
 def upid_body(status: TaskStatus) -> dict[str, Any]:

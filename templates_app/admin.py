@@ -6,14 +6,15 @@ from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
-from unfold.admin import ModelAdmin
 
 from accounts.admin_site import gib
+from events.admin_site import AuditedAdmin
 from templates_app.models import Template
 
 
 @admin.register(Template)
-class TemplateAdmin(ModelAdmin):  # type: ignore[misc]
+class TemplateAdmin(AuditedAdmin):
+    event_noun = "template"
     list_display = [
         "name",
         "vmid",

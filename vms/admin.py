@@ -11,13 +11,16 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import URLPattern, path
 from django.views.decorators.http import require_POST
-from unfold.admin import ModelAdmin
 from unfold.decorators import display
 
+from accounts.people import actor_of_user
+from events.admin_site import AuditedAdmin
+from events.models import record_event
 from operations.admin import operator
 from operations.refusals import Refusal
 from vms import console
 from vms import models as m
+from vms.changing import OWN_EVENTS
 from vms.models import Size, VirtualMachine
 
 STATUS_COLOURS = {
@@ -31,7 +34,8 @@ STATUS_COLOURS = {
 
 
 @admin.register(Size)
-class SizeAdmin(ModelAdmin):  # type: ignore[misc]
+class SizeAdmin(AuditedAdmin):
+    event_noun = "size"
     list_display = ["name", "cores", "memory_mib", "disk_gib", "description", "used_by"]
     search_fields = ["name", "description"]
 
@@ -45,7 +49,7 @@ class SizeAdmin(ModelAdmin):  # type: ignore[misc]
 
 
 @admin.register(VirtualMachine)
-class VirtualMachineAdmin(ModelAdmin):  # type: ignore[misc]
+class VirtualMachineAdmin(AuditedAdmin):
     """An operator gives a VM to a project and protects it; all else follows Proxmox."""
 
     list_display = [
@@ -101,6 +105,21 @@ class VirtualMachineAdmin(ModelAdmin):  # type: ignore[misc]
     def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
         # Only these: the rest of the row may have moved on since the page was opened.
         obj.save(update_fields=[*self.editable, "updated_at"])
+
+    def record_change(self, request: HttpRequest, form: Any, related: list[str]) -> None:
+        """In the words of `PATCH /vms/{id}`."""
+        vm = form.instance
+        for name in form.changed_data:
+            was, now = self.told(form, name)
+            record_event(
+                OWN_EVENTS[name],
+                by=actor_of_user(request.user),
+                project_id=vm.project_id,
+                subject=vm.uuid,
+                label=str(vm),
+                was=str(was),
+                now=str(now),
+            )
 
     def get_urls(self) -> list[URLPattern]:
         view = self.admin_site.admin_view(require_POST(self.open_console))

@@ -6,6 +6,10 @@ from django.urls import URLPattern, re_path
 from rest_framework.routers import SimpleRouter
 from rest_framework.viewsets import ViewSet
 
+from access.event_views import AuditViewSet, EventStreamViewSet
+from access.project_views import ProjectViewSet, QuotaViewSet
+from access.token_views import TokenViewSet
+from access.webhook_views import DeliveryViewSet, WebhookViewSet
 from inventory.images import ImageViewSet, IsoViewSet
 from inventory.views import ClusterViewSet, NodeViewSet, StorageViewSet
 from operations.views import TaskViewSet
@@ -32,6 +36,12 @@ router.register("storage", StorageViewSet, basename="storage")
 router.register("isos", IsoViewSet, basename="iso")
 router.register("images", ImageViewSet, basename="image")
 router.register("clusters", ClusterViewSet, basename="cluster")
+router.register("projects", ProjectViewSet, basename="project")
+router.register("tokens", TokenViewSet, basename="token")
+router.register("quotas", QuotaViewSet, basename="quota")
+router.register("webhooks", WebhookViewSet, basename="webhook")
+router.register("audit", AuditViewSet, basename="audit")
+router.register("events", EventStreamViewSet, basename="event")
 
 
 def route(path: str, viewset: type[ViewSet], name: str, **methods: Any) -> URLPattern:
@@ -42,6 +52,8 @@ def route(path: str, viewset: type[ViewSet], name: str, **methods: Any) -> URLPa
 _VM = r"vms/(?P<vm_pk>[^/]+)"
 _NODE = r"nodes/(?P<pk>[^/]+)"
 _SNAPSHOT = rf"{_VM}/snapshots/(?P<pk>[^/]+)"
+_DELIVERIES = r"webhooks/(?P<webhook_pk>[^/]+)/deliveries"
+_DELIVERY = rf"{_DELIVERIES}/(?P<pk>[^/]+)"
 
 urlpatterns = [
     *router.urls,
@@ -51,6 +63,9 @@ urlpatterns = [
     route(f"{_NODE}/storage", NodeViewSet, "node-storage", get="storage"),
     route(f"{_NODE}/networks", NodeViewSet, "node-networks", get="networks"),
     route(f"{_NODE}/metrics", NodeViewSet, "node-metrics", get="metrics"),
+    route(_DELIVERIES, DeliveryViewSet, "delivery-list", get="list"),
+    route(_DELIVERY, DeliveryViewSet, "delivery-detail", get="retrieve"),
+    route(f"{_DELIVERY}/redeliver", DeliveryViewSet, "delivery-redeliver", post="redeliver"),
     route("cluster/status", ClusterViewSet, "cluster-status", get="status"),
     route("cluster/resources", ClusterViewSet, "cluster-resources", get="resources"),
 ]

@@ -7,6 +7,7 @@ from typing import Any
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
 
+from access import serializers as access
 from vms.serializers import CreateVmSerializer, UpdateVmSerializer
 from vms.snapshot_views import NewSnapshotSerializer, RollbackSerializer
 from vms.template_serializers import BuildTemplateSerializer, CopyTemplateSerializer
@@ -27,6 +28,25 @@ BODIES: dict[tuple[str, str], Any] = {
     ("WritableTemplateViewSet", "copies"): CopyTemplateSerializer,
     ("SnapshotViewSet", "create"): NewSnapshotSerializer,
     ("SnapshotViewSet", "rollback"): RollbackSerializer,
+    ("ProjectViewSet", "create"): access.NewProjectSerializer,
+    ("ProjectViewSet", "partial_update"): access.ProjectChangesSerializer,
+    ("TokenViewSet", "create"): access.NewTokenSerializer,
+    ("TokenViewSet", "partial_update"): access.TokenChangesSerializer,
+    ("QuotaViewSet", "update"): access.QuotaSerializer,
+    ("QuotaViewSet", "partial_update"): access.QuotaChangesSerializer,
+    ("WebhookViewSet", "create"): access.NewWebhookSerializer,
+    ("WebhookViewSet", "partial_update"): access.WebhookChangesSerializer,
+}
+# What is done at once; everything else that changes something answers 202.
+AT_ONCE: dict[tuple[str, str], str] = {
+    (f"{noun}ViewSet", action): status
+    for noun in ("Project", "Token", "Quota", "Webhook")
+    for action, status in (
+        ("create", "201"),
+        ("update", "200"),
+        ("partial_update", "200"),
+        ("destroy", "204"),
+    )
 }
 _TEXT = {"type": "string"}
 CONSOLE = {
@@ -88,9 +108,16 @@ class Schema(AutoSchema):
         return BODIES.get(self._view_and_action())
 
     def get_response_serializers(self) -> Any:
-        status = "200" if self.method == "GET" else "202"
+        verb = self._view_and_action()
+        status = "200" if self.method == "GET" else AT_ONCE.get(verb, "202")
+        content = None if status == "204" else ANSWERS.get(verb, OpenApiTypes.OBJECT)
+        if verb == ("EventStreamViewSet", "list"):
+            return {
+                (status, "text/event-stream"): OpenApiTypes.STR,
+                ("default", "application/problem+json"): PROBLEM,
+            }
         return {
-            status: ANSWERS.get(self._view_and_action(), OpenApiTypes.OBJECT),
+            status: content,
             ("default", "application/problem+json"): PROBLEM,
         }
 

@@ -28,6 +28,7 @@ from operations.queue import CHANNEL
 from operations.rest import AWAIT_HEADER
 from pve_simulator import accidents
 from tests.conftest import due
+from tests.events.serving import wait_until, web_server
 from tests.vms.cast import a_vm
 from vms.models import STOPPED, VirtualMachine
 
@@ -358,3 +359,20 @@ def _waits_for_an_end() -> bool:
     layer = application.app
     assert isinstance(layer, waiting.WaitLayer)
     return bool(layer.ends._waiting)
+
+
+def test_when_the_server_ends_who_waits_is_answered_with_how_it_is(project, cluster):
+    _, token = ApiToken.objects.issue(name="ending", project=project, role=OPERATOR)
+    answers: list[httpx.Response] = []
+
+    def wait(url: str) -> None:
+        headers = {"Authorization": f"Bearer {token}", "Prefer": "wait=60"}
+        answers.append(httpx.post(f"{url}{API}/vms", json=NEW, headers=headers, timeout=30))
+
+    with web_server() as url:
+        asking = threading.Thread(target=wait, args=[url])
+        asking.start()
+        wait_until(_waits_for_an_end, "the waiting")
+    asking.join(10)
+    assert answers[0].status_code == 202
+    assert answers[0].json()["task"]["status"] == "queued"

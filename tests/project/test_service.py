@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,17 +13,16 @@ import yaml
 from django.apps import apps
 from django.conf import settings as django_settings
 from django.core.management import call_command
-from django.db import connection
 from django.utils import timezone
 
 from accounts.models import ApiToken, Project
 from clusters.models import ONLINE, SIMULATOR, UNREACHABLE, Cluster
-from izvor_project import logs
 from operations.models import Operation
 from operations.tasks import turn
 from pve_simulator.testing import SimulatorThread
 from tests.conftest import SSH_KEY
 from tests.inventory.test_clusters import env_for
+from tests.leaks import everything_in_redis, everything_logged, everything_stored
 from vms.models import Size
 
 pytestmark = pytest.mark.django_db
@@ -91,15 +89,8 @@ def test_health_needs_no_token_and_no_cookie(client):
 
 @pytest.fixture
 def logged() -> Iterator[io.StringIO]:
-    """Everything that goes to the log, from DEBUG on, as JSON."""
-    root = logging.getLogger()
-    before = root.handlers, root.level
-    logs.configure("json", "DEBUG")
-    text = io.StringIO()
-    root.handlers[0].setStream(text)  # type: ignore[attr-defined]
-    yield text
-    logs.configure(django_settings.IZVOR_LOG_FORMAT, "WARNING")
-    root.handlers, root.level = before
+    with everything_logged() as text:
+        yield text
 
 
 def lines_of(text: io.StringIO) -> list[dict[str, Any]]:
@@ -211,31 +202,6 @@ def work_on(project: Project) -> Any:
 
     yield begin
     forget_clients()
-
-
-def everything_stored() -> str:
-    """Each column of each table, as text."""
-    with connection.cursor() as cursor:
-        texts = []
-        for table in connection.introspection.table_names(cursor):
-            cursor.execute(f'SELECT row_to_json(t)::text FROM "{table}" t')
-            texts += [row[0] for row in cursor.fetchall()]
-    return "\n".join(texts)
-
-
-def everything_in_redis() -> str:
-    client = redis.Redis.from_url(django_settings.REDIS_URL)
-    texts = []
-    for key in client.scan_iter("*"):
-        kind = client.type(key)
-        if kind == b"list":
-            texts.append(repr(client.lrange(key, 0, -1)))
-        elif kind == b"hash":
-            texts.append(repr(client.hgetall(key)))
-        elif kind == b"string":
-            texts.append(repr(client.get(key)))
-    client.close()
-    return "".join(texts)
 
 
 # --- prepare ---

@@ -21,6 +21,7 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         call_command("migrate", interactive=False, verbosity=0)
+        call_command("sync_roles")
         self.make_admin()
         cluster = register_from_environment()
         if cluster is None:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-import uvicorn
 from django.conf import settings
 from django.core.management.base import BaseCommand
+
+from izvor_project.server import run
 
 # How uvicorn serves Izvor, wherever it listens.
 SERVER: dict[str, Any] = {
@@ -27,7 +28,7 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def handle(self, *args: Any, **options: Any) -> None:
-        uvicorn.run(
+        run(
             "izvor_project.asgi:application",
             host=settings.IZVOR_BIND,
             port=settings.IZVOR_PORT,

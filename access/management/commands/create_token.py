@@ -4,9 +4,11 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import IntegrityError
 
-from accounts.models import ROLES, ApiToken, Project
+from access.actions import create_project, create_token
+from accounts.actors import OPERATOR, Actor
+from accounts.models import ROLES, Project
+from operations.refusals import Refusal
 
 
 class Command(BaseCommand):
@@ -18,28 +20,27 @@ class Command(BaseCommand):
         parser.add_argument("--role", default="member", choices=[role for role, _ in ROLES])
 
     def handle(self, *args: Any, **options: Any) -> None:
-        project = self.project(options["project"])
+        by = Actor(name="manage.py", role=OPERATOR)
         try:
-            _, text = ApiToken.objects.issue(
-                name=options["name"], project=project, role=options["role"]
+            _, text = create_token(
+                name=options["name"],
+                project=self.project(options["project"], by),
+                role=options["role"],
+                expires_at=None,
+                by=by,
             )
-        except IntegrityError:
-            raise CommandError(
-                f"The project {project} has a token named {options['name']}. "
-                "Revoke it in the admin, or choose another name."
-            ) from None
+        except Refusal as refusal:
+            raise CommandError(refusal.detail) from None
         self.stdout.write(text)
 
-    def project(self, name: str) -> Project:
-        found = Project.objects.filter(name=name).first()
+    def project(self, name: str, by: Actor) -> Project:
+        found: Project | None = Project.objects.filter(name=name).first()
         if found is not None:
             return found
-        made = Project(name=name)
         try:
-            made.full_clean()
+            Project(name=name).full_clean()
         except ValidationError:
             raise CommandError(
                 f"{name!r} cannot be a project: up to 63 letters, digits, hyphens, underscores."
             ) from None
-        made.save()
-        return made
+        return create_project(name=name, description="", by=by)

@@ -1,0 +1,32 @@
+"""The web server: uvicorn, which at its end lets go of who waits and who listens.
+
+By itself it would wait for their connections until its patience is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import sys
+from typing import Any
+
+import uvicorn
+
+from izvor_project.listening import let_go
+
+STARTUP_FAILURE = 3
+
+
+class Server(uvicorn.Server):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        let_go()
+        await super().shutdown(sockets)
+
+
+def run(app: str, **options: Any) -> None:
+    """As `uvicorn.run`, for one process."""
+    server = Server(uvicorn.Config(app, **options))
+    with contextlib.suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
