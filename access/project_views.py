@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
@@ -21,7 +20,7 @@ from access.serializers import (
     quota_body,
 )
 from accounts.models import Project
-from accounts.permissions import MayUseApi, OnlyOperators
+from accounts.permissions import MayUseApi, OperatorsChange
 from accounts.rest import (
     PAGING,
     StrictSerializer,
@@ -35,18 +34,11 @@ from operations.rest import idempotent, shows
 from vms.quota import usage_of
 
 
-class OperatorsWrite(ViewSet):
-    """Everyone reads what they may see; only operators change anything."""
+class ProjectViewSet(ViewSet):
+    """Projects: whose VMs, tokens and quotas are."""
 
     lookup_value_regex = "[^/]+"
-
-    def get_permissions(self) -> list[BasePermission]:
-        reads = self.request.method in SAFE_METHODS
-        return [MayUseApi()] if reads else [MayUseApi(), OnlyOperators()]
-
-
-class ProjectViewSet(OperatorsWrite):
-    """Projects: whose VMs, tokens and quotas are."""
+    permission_classes = [MayUseApi, OperatorsChange]
 
     def list(self, request: Request) -> Response:
         refuse_unknown_params(request, PAGING)
@@ -81,8 +73,11 @@ class ProjectViewSet(OperatorsWrite):
         return Response(status=204)
 
 
-class QuotaViewSet(OperatorsWrite):
+class QuotaViewSet(ViewSet):
     """Quotas: what each project uses, and what it may use at most."""
+
+    lookup_value_regex = "[^/]+"
+    permission_classes = [MayUseApi, OperatorsChange]
 
     def list(self, request: Request) -> Response:
         refuse_unknown_params(request, PAGING)

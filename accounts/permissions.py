@@ -24,9 +24,17 @@ class MayUseApi(BasePermission):
         return request.method in SAFE_METHODS or bool(getattr(actor, "may_write", False))
 
 
-class OnlyOperators(BasePermission):
+class OperatorsChange(BasePermission):
     """Reading is for all, changing only for operators."""
 
+    message = "Only an operator's token may change this."
+
+    def has_permission(self, request: Request, view: APIView) -> bool:
+        is_operator = bool(getattr(request.user, "is_operator", False))
+        return request.method in SAFE_METHODS or is_operator
+
+
+class OnlyOperators(BasePermission):
     message = "Only an operator's token may do this."
 
     def has_permission(self, request: Request, view: APIView) -> bool:

@@ -110,9 +110,11 @@ def take_snapshot(
     """Keep the VM's disks as they are now, and with `include_ram` a running VM's memory."""
     preflight.check_state(vm, "snapshot", ALLOWED["snapshot"])
     preflight.check_new_snapshot(vm, name)
-    return _enqueue(
-        "take_snapshot", vm, by, snapshot=name, description=description, include_ram=include_ram
-    )
+    with transaction.atomic():
+        Headroom(vm.project).take(Amount(snapshots=1))
+        return _enqueue(
+            "take_snapshot", vm, by, snapshot=name, description=description, include_ram=include_ram
+        )
 
 
 def rollback_snapshot(*, vm: VirtualMachine, name: str, start: bool, by: Actor) -> Operation:

@@ -9,20 +9,22 @@ from django.db.models import Count, Sum
 from accounts.models import Project, Quota
 from operations.models import Operation
 from operations.refusals import NotAllowed
-from vms.models import GIB, VirtualMachine
+from vms.models import GIB, Snapshot, VirtualMachine
 
 
 @dataclass(frozen=True)
 class Amount:
-    """Of what quotas limit: VMs, cores, MiB of memory, bytes of disk."""
+    """Of what quotas limit: VMs, cores, MiB of memory, bytes of disk, snapshots."""
 
     vms: int = 0
     cores: int = 0
     memory_mib: int = 0
     disk_bytes: int = 0
+    snapshots: int = 0
 
     @classmethod
     def of(cls, vm: VirtualMachine) -> Amount:
+        """Without its snapshots."""
         return cls(1, vm.cores, vm.memory_mib, vm.disk_bytes)
 
     def __add__(self, more: Amount) -> Amount:
@@ -31,6 +33,7 @@ class Amount:
             self.cores + more.cores,
             self.memory_mib + more.memory_mib,
             self.disk_bytes + more.disk_bytes,
+            self.snapshots + more.snapshots,
         )
 
     def counted(self) -> dict[str, int]:
@@ -40,10 +43,17 @@ class Amount:
             "cores": self.cores,
             "memory": self.memory_mib,
             "disk": -(-self.disk_bytes // GIB),
+            "snapshots": self.snapshots,
         }
 
 
-UNITS = {"vms": "VMs", "cores": "cores", "memory": "MiB of memory", "disk": "GiB of disk"}
+UNITS = {
+    "vms": "VMs",
+    "cores": "cores",
+    "memory": "MiB of memory",
+    "disk": "GiB of disk",
+    "snapshots": "snapshots",
+}
 
 
 class Headroom:
@@ -69,6 +79,7 @@ class Headroom:
             "cores": quota.cores,
             "memory": quota.memory_mib,
             "disk": quota.disk_gib,
+            "snapshots": quota.snapshots,
         }
 
     def take(self, more: Amount) -> None:
@@ -100,8 +111,16 @@ def usage_of(project: Project | None) -> Amount:
     sums = VirtualMachine.objects.filter(project=project, deleted_at=None).aggregate(
         vms=Count("id"), cores=Sum("cores"), memory_mib=Sum("memory_mib"), disk=Sum("disk_bytes")
     )
-    used = Amount(sums["vms"], sums["cores"] or 0, sums["memory_mib"] or 0, sums["disk"] or 0)
-    growing = Operation.objects.unfinished().filter(project=project, kind="update_vm")
+    used = Amount(
+        sums["vms"],
+        sums["cores"] or 0,
+        sums["memory_mib"] or 0,
+        sums["disk"] or 0,
+        Snapshot.objects.filter(vm__project=project, vm__deleted_at=None).count(),
+    )
+    coming = Operation.objects.unfinished().filter(project=project)
+    used += Amount(snapshots=coming.filter(kind="take_snapshot").count())
+    growing = coming.filter(kind="update_vm")
     for growth in growing.values_list("params__growth", flat=True):
         used += Amount(**(growth or {}))
     return used

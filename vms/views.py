@@ -16,7 +16,6 @@ from rest_framework.viewsets import ViewSet
 from accounts.rest import (
     PAGING,
     actor_of,
-    is_storable,
     listing,
     page_of,
     parse,
@@ -28,17 +27,17 @@ from operations.rest import accepted, flag_of, idempotent
 from vms import actions, console
 from vms.answers import changed_body, shown
 from vms.dry_run import describe_creation
-from vms.models import STATUSES, GivenUpVmid, Size, VirtualMachine
+from vms.models import STATUSES, GivenUpVmid, VirtualMachine
 from vms.refresh import refresh_vm
 from vms.serializers import (
     CreateVmSerializer,
-    SizeSerializer,
     UpdateVmSerializer,
     changes_of,
     new_vm_of,
     vm_body,
 )
 from vms.series import series_body
+from vms.size_views import SizeViewSet
 from vms.verbs import VERBS, ActionName
 
 FILTERS = {"node", "cluster", "status", "tag", "template", "name", "search", "project"}
@@ -159,24 +158,6 @@ class VmViewSet(ViewSet):
     @action(detail=False, methods=["get"])
     def sizes(self, request: Request) -> Response:
         return SizeViewSet().list(request)
-
-
-class SizeViewSet(ViewSet):
-    """Sizes: named sets of hardware."""
-
-    lookup_value_regex = "[^/]+"
-
-    def list(self, request: Request) -> Response:
-        refuse_unknown_params(request, PAGING)
-        rows, page = page_of(request, Size.objects.all())
-        return listing("sizes", list(SizeSerializer(rows, many=True).data), page)
-
-    def retrieve(self, request: Request, pk: str) -> Response:
-        refuse_unknown_params(request, set())
-        size = Size.objects.filter(name=pk).first() if is_storable(pk) else None
-        if size is None:
-            raise NotFound("size_not_found", f"There is no size {pk[:64]!r}.")
-        return Response(SizeSerializer(size).data)
 
 
 def filtered(queryset: QuerySet[VirtualMachine], request: Request) -> QuerySet[VirtualMachine]:

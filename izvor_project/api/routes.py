@@ -13,9 +13,10 @@ from access.webhook_views import DeliveryViewSet, WebhookViewSet
 from inventory.images import ImageViewSet, IsoViewSet
 from inventory.views import ClusterViewSet, NodeViewSet, StorageViewSet
 from operations.views import TaskViewSet
+from vms.size_views import SizeViewSet
 from vms.snapshot_views import SnapshotViewSet
 from vms.template_views import WritableTemplateViewSet
-from vms.views import SizeViewSet, VmViewSet
+from vms.views import VmViewSet
 
 
 class Router(SimpleRouter):

@@ -319,3 +319,14 @@ def test_snapshots_are_kept_in_the_inventory(api, cluster, sim, operator, work):
     assert sim.calls == []
     work(api.delete(f"/api/v1/vms/{vm.vmid}/snapshots/first").json()["task_id"])
     assert api.get(f"/api/v1/vms/{vm.vmid}/snapshots").json()["count"] == 0
+
+
+def test_snapshots_are_within_the_quota(api, cluster, sim, operator, project, work):
+    vm = a_vm(sim, operator, running=False)
+    Quota.objects.create(project=project, snapshots=1)
+    path = f"/api/v1/vms/{vm.vmid}/snapshots"
+    work(api.post(path, {"name": "first"}).json()["task_id"])
+    answer = api.post(path, {"name": "second"})
+    assert (answer.status_code, answer.json()["code"]) == (403, "quota_exceeded")
+    quota = api.get("/api/v1/quotas/default").json()
+    assert quota["snapshots"] == {"used": 1, "limit": 1}
