@@ -206,6 +206,7 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": [
         "drf_spectacular.hooks.postprocess_schema_enums",
         "izvor_project.api.schema.without_trailing_slashes",
+        "izvor_project.api.schema.with_components",
     ],
 }
 

@@ -238,6 +238,26 @@ POINT = exactly(
     net_in=maybe(number("bytes a second")),
     net_out=maybe(number("bytes a second")),
 )
+TEMPLATE = exactly(
+    id=text("the VMID"),
+    uuid=UUID,
+    cluster=text(),
+    name=text(),
+    description=text(),
+    status=text("ready, or what becomes of it"),
+    os_type=text(),
+    node=text(),
+    nodes=listed(text("a node on which a VM of it needs no move")),
+    copies=listed(exactly(id=text(), node=text())),
+    copy_of=maybe(text()),
+    disk_size=number("GiB"),
+    tags=WORDS,
+    cloud_init={**FLAG, "description": "it has a cloud-init drive"},
+    published={**FLAG, "description": "false: for operators only"},
+    created_at=maybe(TIME),
+    synced_at=maybe(TIME),
+    stale=FLAG,
+)
 SERIES = exactly(timeframe=text(), metrics=listed(ref("UsagePoint")))
 LOG = exactly(log=listed(exactly(upid=text(), text=text())))
 SNAPSHOTS = also(page("snapshots", "Snapshot"), synced_at=maybe(TIME), stale=FLAG)
@@ -255,4 +275,65 @@ COMPONENTS: dict[str, Shape] = {
     "Cluster": CLUSTER,
     "Image": IMAGE,
     "UsagePoint": POINT,
+    "Template": TEMPLATE,
+    "Project": exactly(id=UUID, name=text(), description=text(), created_at=TIME),
+    "Token": {
+        **exactly(
+            id=UUID,
+            name=text(),
+            project=text(),
+            role=text(enum=["viewer", "member", "operator"]),
+            prefix=text("how the secret begins"),
+            created_at=TIME,
+            expires_at=maybe(TIME),
+            last_used_at=maybe(TIME),
+            revoked_at=maybe(TIME),
+        ),
+        "additionalProperties": True,
+    },
+    "Quota": exactly(
+        project=text(),
+        project_id=UUID,
+        **{
+            name: exactly(used=maybe(integer()), limit=maybe(integer()))
+            for name in ("vms", "cores", "memory", "disk", "snapshots")
+        },
+    ),
+    "Webhook": {
+        **exactly(
+            id=UUID,
+            project=maybe(text("null: everybody's, for operators")),
+            url=text(format="uri"),
+            description=text(),
+            types=WORDS,
+            enabled=FLAG,
+            failing_since=maybe(TIME),
+            created_at=TIME,
+        ),
+        "additionalProperties": True,
+    },
+    "Delivery": exactly(
+        id=UUID,
+        event=exactly(id=integer(), type=text()),
+        state=text(),
+        attempts=integer(),
+        next_at=maybe(TIME),
+        response_status=maybe(integer()),
+        response_body=maybe(text()),
+        error=maybe(text()),
+        duration_ms=maybe(number()),
+        created_at=TIME,
+        ended_at=maybe(TIME),
+    ),
+    "Event": exactly(
+        id=integer(),
+        type=text(),
+        time=TIME,
+        project=maybe(text()),
+        subject=maybe(UUID),
+        label=text(),
+        by=text(),
+        task=maybe(UUID),
+        details={"type": "object"},
+    ),
 }

@@ -6,9 +6,13 @@ from typing import Any
 
 from drf_spectacular.openapi import AutoSchema
 from drf_spectacular.types import OpenApiTypes
+from drf_spectacular.utils import OpenApiParameter
 
 from access import serializers as access
+from izvor_project.api.answers import ABOUT, ANSWERS, QUERIES
+from izvor_project.api.components import COMPONENTS
 from vms.serializers import CreateVmSerializer, UpdateVmSerializer
+from vms.size_views import NewSizeSerializer, SizeChangesSerializer
 from vms.snapshot_views import NewSnapshotSerializer, RollbackSerializer
 from vms.template_serializers import BuildTemplateSerializer, CopyTemplateSerializer
 from vms.verbs import VERBS
@@ -28,6 +32,8 @@ BODIES: dict[tuple[str, str], Any] = {
     ("WritableTemplateViewSet", "copies"): CopyTemplateSerializer,
     ("SnapshotViewSet", "create"): NewSnapshotSerializer,
     ("SnapshotViewSet", "rollback"): RollbackSerializer,
+    ("SizeViewSet", "create"): NewSizeSerializer,
+    ("SizeViewSet", "partial_update"): SizeChangesSerializer,
     ("ProjectViewSet", "create"): access.NewProjectSerializer,
     ("ProjectViewSet", "partial_update"): access.ProjectChangesSerializer,
     ("TokenViewSet", "create"): access.NewTokenSerializer,
@@ -37,47 +43,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("WebhookViewSet", "create"): access.NewWebhookSerializer,
     ("WebhookViewSet", "partial_update"): access.WebhookChangesSerializer,
 }
-# What is done at once; everything else that changes something answers 202.
-AT_ONCE: dict[tuple[str, str], str] = {
-    (f"{noun}ViewSet", action): status
-    for noun in ("Project", "Token", "Quota", "Webhook")
-    for action, status in (
-        ("create", "201"),
-        ("update", "200"),
-        ("partial_update", "200"),
-        ("destroy", "204"),
-    )
-}
 _TEXT = {"type": "string"}
-CONSOLE = {
-    "type": "object",
-    "required": [
-        "type",
-        "url",
-        "websocket_url",
-        "host",
-        "port",
-        "ticket",
-        "password",
-        "expires_at",
-    ],
-    "properties": {
-        "type": {"type": "string", "enum": ["vnc"]},
-        "url": {**_TEXT, "description": "Opens the VM's screen in a browser, once."},
-        "websocket_url": {
-            **_TEXT,
-            "description": "The same for programs: RFB 3.8 in binary messages, once.",
-        },
-        "host": {**_TEXT, "description": "Izvor's, to which the websocket goes."},
-        "port": {"type": "integer"},
-        "ticket": {**_TEXT, "description": "Izvor's own: used once, within a minute."},
-        "password": {
-            "type": ["string", "null"],
-            "description": "What VNC asks for; null, since Izvor logs in.",
-        },
-        "expires_at": {"type": "string", "format": "date-time"},
-    },
-}
 PROBLEM = {
     "type": "object",
     "required": ["type", "title", "status", "detail", "code", "error", "request_id"],
@@ -97,29 +63,41 @@ PROBLEM = {
 }
 
 
-# What else is described field by field.
-ANSWERS: dict[tuple[str, str], Any] = {("VmViewSet", "console"): CONSOLE}
+# Headers that every request which changes something may carry.
+KEY = OpenApiParameter(
+    "Idempotency-Key",
+    str,
+    OpenApiParameter.HEADER,
+    description="The same request sent again with this key gives the first one's result.",
+)
+PREFER = OpenApiParameter(
+    "Prefer",
+    str,
+    OpenApiParameter.HEADER,
+    description="`wait=SECONDS` (up to 300): answer when the task has ended.",
+)
 
 
 class Schema(AutoSchema):
-    """Our views answer with plain objects: what they take is typed, what they give is described."""
+    """Our views answer with plain objects: what they take and give stands in tables."""
 
     def get_request_serializer(self) -> Any:
         return BODIES.get(self._view_and_action())
 
+    def get_override_parameters(self) -> Any:
+        names = QUERIES.get(self._view_and_action(), ())
+        asked = [
+            OpenApiParameter(name, str, OpenApiParameter.QUERY, description=ABOUT[name])
+            for name in names
+        ]
+        return asked if self.method == "GET" else [*asked, KEY, PREFER]
+
     def get_response_serializers(self) -> Any:
+        problem = {("default", "application/problem+json"): PROBLEM}
         verb = self._view_and_action()
-        status = "200" if self.method == "GET" else AT_ONCE.get(verb, "202")
-        content = None if status == "204" else ANSWERS.get(verb, OpenApiTypes.OBJECT)
         if verb == ("EventStreamViewSet", "list"):
-            return {
-                (status, "text/event-stream"): OpenApiTypes.STR,
-                ("default", "application/problem+json"): PROBLEM,
-            }
-        return {
-            status: content,
-            ("default", "application/problem+json"): PROBLEM,
-        }
+            return {("200", "text/event-stream"): OpenApiTypes.STR, **problem}
+        return {**ANSWERS[verb], **problem}
 
     def _view_and_action(self) -> tuple[str, str]:
         return type(self.view).__name__, getattr(self.view, "action", "")
@@ -135,4 +113,10 @@ class Schema(AutoSchema):
 def without_trailing_slashes(result: Any, **more: Any) -> Any:
     """Routes tolerate one; the canonical address has none."""
     result["paths"] = {path.rstrip("/"): item for path, item in result["paths"].items()}
+    return result
+
+
+def with_components(result: Any, **more: Any) -> Any:
+    """The objects that answers refer to."""
+    result.setdefault("components", {}).setdefault("schemas", {}).update(COMPONENTS)
     return result
