@@ -37,8 +37,6 @@ from operations.rest import AWAIT_HEADER, body_of_all, final_answer
 
 log = structlog.get_logger(__name__)
 
-__all__ = ["App", "Receive", "Scope", "Send", "WaitLayer"]
-
 WAIT_MAX_S = 300
 _PREFERENCE = re.compile(r"(?:^|[,;\s])wait=\"?(\d{1,6})\"?")
 # What a failed task's answer says, by its code; any other failure is a conflict with the cluster.

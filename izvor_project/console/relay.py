@@ -11,16 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
 from urllib.parse import parse_qs, urlsplit
 
 import structlog
-from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.db import Error as DatabaseError
-from django.db import connection
 from django.http.request import split_domain_port, validate_host
 from django.utils.http import is_same_domain
 
@@ -35,15 +31,13 @@ from izvor_project.console.session import (
     TextSent,
 )
 from izvor_project.env import is_loopback
-from izvor_project.waiting import App, Receive, Scope, Send
+from izvor_project.listening import App, Receive, Scope, Send, in_thread, in_thread_of
 from operations.refusals import NotFound, Refusal
 from proxmox import Forbidden, ProxmoxError, TimedOut, Unreachable
 from proxmox.screen import Screen, open_screen
 from vms import console
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 # The page hands the ticket in as a subprotocol of this name, as headers are in nobody's log.
 TICKET_PROTOCOL = "izvor.ticket."
@@ -53,7 +47,6 @@ POLICY, INTERNAL = 1008, 1011
 # However many open at once, they take this many threads and database connections. A cluster that
 # answers nothing holds up openings, and nothing of the consoles that are open.
 _openings = ThreadPoolExecutor(max_workers=16, thread_name_prefix="console-opening")
-_rows = ThreadPoolExecutor(max_workers=4, thread_name_prefix="console-rows")
 
 
 class ConsoleRelay:
@@ -107,7 +100,7 @@ class ConsoleRelay:
 
 
 async def opened(visit: console.Visit) -> Screen:
-    opening = await in_thread(console.ask_for_screen, visit.vm, threads=_openings)
+    opening = await in_thread_of(_openings, console.ask_for_screen, visit.vm)
     return await open_screen(opening.vnc, opening.tls, timeout_s=settings.CONSOLE["open_s"])
 
 
@@ -141,18 +134,6 @@ async def show(visit: console.Visit, screen: Screen, browser: Browser) -> End:
         # A server that is told to stop cancels us; the audit is written all the same.
         await asyncio.shield(asyncio.ensure_future(closed))
     return end
-
-
-async def in_thread(
-    call: Callable[..., T], *args: Any, threads: ThreadPoolExecutor = _rows, **options: Any
-) -> T:
-    def run() -> T:
-        try:
-            return call(*args, **options)
-        finally:
-            connection.close()
-
-    return await sync_to_async(run, thread_sensitive=False, executor=threads)()
 
 
 def sorted_out(error: Exception) -> End:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from django.conf import settings
 
 from izvor_project.console.rfb import InputWatch
-from izvor_project.waiting import Receive, Send
+from izvor_project.listening import Receive, Send
 from proxmox.rfb import Reader
 from proxmox.screen import Screen
 
