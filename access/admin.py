@@ -12,17 +12,24 @@ from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import ValidationError
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Count, OuterRef, QuerySet, Subquery
+from django.db.models.functions import Coalesce
 from django.http import HttpRequest, HttpResponse
+from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, StackedInline, TabularInline
 from unfold.forms import AdminPasswordChangeForm, UserChangeForm, UserCreationForm
 
 from access import actions
 from access.actions import DEFAULT, LIMITS
+from accounts.admin_site import bar
 from accounts.models import ApiToken, Membership, Project, Quota
 from accounts.people import actor_of_user
 from events.admin_site import AuditedAdmin
+from vms.models import VirtualMachine
+from vms.quota import UNITS, usage_of
 
 admin.site.unregister(User)
 admin.site.unregister(Group)
@@ -69,12 +76,50 @@ class MembershipInline(TabularInline):  # type: ignore[misc]
 
 @admin.register(Project)
 class ProjectAdmin(AuditedAdmin):
-    list_display = ["name", "description", "limits", "created_at"]
+    list_display = ["name", "description", "vms", "members", "limits", "created_at"]
     list_select_related = ["quota"]
     search_fields = ["name", "description"]
-    readonly_fields = ["uuid", "created_at"]
+    fields = ["name", "description", "usage", "uuid", "created_at"]
+    readonly_fields = ["usage", "uuid", "created_at"]
     inlines = [QuotaInline, MembershipInline]
     event_noun = "project"
+
+    def get_queryset(self, request: HttpRequest) -> QuerySet[Project]:
+        projects: QuerySet[Project] = super().get_queryset(request)
+        # Each counted by itself: two joins at once would count every pair.
+        living = VirtualMachine.objects.filter(project=OuterRef("pk"), deleted_at=None)
+        people = Membership.objects.filter(project=OuterRef("pk"))
+        return projects.annotate(vm_count=count_of(living), member_count=count_of(people))
+
+    @admin.display(description="VMs", ordering="vm_count")
+    def vms(self, project: Any) -> SafeString:
+        url = reverse("admin:vms_virtualmachine_changelist")
+        link = '<a class="iz-link" href="{}?project={}">{}</a>'
+        return format_html(link, url, project.name, project.vm_count)
+
+    @admin.display(description="members", ordering="member_count")
+    def members(self, project: Any) -> int:
+        return int(project.member_count)
+
+    @admin.display(description="uses")
+    def usage(self, project: Project) -> SafeString:
+        """Of each thing that a quota limits, how much there is of how much there may be."""
+        if project.pk is None:
+            return SafeString("")
+        quota = getattr(project, "quota", None) or Quota()
+        used = usage_of(project).counted()
+        limits = {
+            "vms": quota.vms,
+            "cores": quota.cores,
+            "memory": quota.memory_mib,
+            "disk": quota.disk_gib,
+            "snapshots": quota.snapshots,
+        }
+        return format_html_join(
+            "",
+            "<p>{}</p>",
+            ((used_of(used[name], limits[name], UNITS[name]),) for name in used),
+        )
 
     @admin.display(description="quota")
     def limits(self, project: Project) -> str:
@@ -112,6 +157,17 @@ class ProjectAdmin(AuditedAdmin):
         if limits_of(form.instance) != before:
             shown = after or Quota(project=form.instance)
             actions.record_quota(shown, before, by=actor_of_user(request.user))
+
+
+def count_of(rows: QuerySet[Any]) -> Coalesce:
+    each = rows.order_by().values("project").annotate(count=Count("pk")).values("count")
+    return Coalesce(Subquery(each), 0)
+
+
+def used_of(used: int, limit: int | None, unit: str) -> SafeString:
+    if limit is None:
+        return format_html("{} {}, no limit", used, unit)
+    return bar(used, limit, f"{used} of {limit} {unit}")
 
 
 def limits_of(project: Project) -> dict[str, int | None]:

@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
+from urllib.parse import urlencode
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils import timezone
-from unfold.decorators import display
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from unfold.widgets import UnfoldAdminPasswordToggleWidget
 
-from accounts.admin_site import ReadOnlyAdmin, gib
+from accounts.actors import Actor
+from accounts.admin_site import (
+    BAD,
+    BUSY,
+    GOOD,
+    WARN,
+    EventsAreHistory,
+    ReadOnlyAdmin,
+    badge,
+    bar,
+    lasted,
+    moment,
+    space_bar,
+)
+from accounts.admin_verbs import Verb, VerbsMixin, as_list
 from clusters.environment import endpoint
 from clusters.models import ONLINE, PENDING, REFUSED, UNREACHABLE, Cluster, Network, Node, Storage
+from clusters.probe import probe
 from events.admin_site import AuditedAdmin
 
-STATE_COLOURS = {ONLINE: "success", PENDING: "info", UNREACHABLE: "danger", REFUSED: "warning"}
+STATE_TONES = {ONLINE: GOOD, PENDING: BUSY, UNREACHABLE: BAD, REFUSED: BAD}
 
 
 class ClusterForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -62,12 +81,25 @@ class ClusterForm(forms.ModelForm):  # type: ignore[type-arg]
         return cleaned
 
 
+def try_connection(cluster: Cluster, told: dict[str, Any], by: Actor) -> SafeString:
+    """Asks and says; the cluster's state is inventory's to write."""
+    return as_list(
+        [
+            format_html(
+                '<span class="iz-{}">{}</span>', "yes" if found.is_good else "no", found.text
+            )
+            for found in probe(cluster)
+        ]
+    )
+
+
 @admin.register(Cluster)
-class ClusterAdmin(AuditedAdmin):
+class ClusterAdmin(EventsAreHistory, VerbsMixin, AuditedAdmin):
+    verbs = (Verb("test", "Test connection", "network_check", try_connection),)
     form = ClusterForm
     event_noun = "cluster"
     untold = frozenset({"new_secret", "ca_pem"})
-    list_display = ["name", "shown_state", "version", "kind", "seen_at", "is_enabled"]
+    list_display = ["name", "shown_state", "version", "error", "seen", "is_enabled", "row_menu"]
     search_fields = ["name"]
     readonly_fields = [
         "shown_state",
@@ -102,9 +134,15 @@ class ClusterAdmin(AuditedAdmin):
         ),
     ]
 
-    @display(description="state", label=STATE_COLOURS)  # type: ignore[untyped-decorator]
-    def shown_state(self, cluster: Cluster) -> str:
-        return cluster.state
+    change_form_outer_before_template = "admin/izvor/verbs.html"
+
+    @admin.display(description="state", ordering="state")
+    def shown_state(self, cluster: Cluster) -> SafeString:
+        return state_badge(cluster)
+
+    @admin.display(description="seen", ordering="seen_at")
+    def seen(self, cluster: Cluster) -> SafeString:
+        return moment(cluster.seen_at)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[str]:
         fixed = list(self.readonly_fields)
@@ -121,35 +159,102 @@ class ClusterAdmin(AuditedAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         """With its VMs and tasks it would take their history along: switch it off instead."""
-        return obj is not None and not (obj.vms.exists() or obj.operations.exists())
+        if obj is None or not super().has_delete_permission(request, obj):
+            return False
+        return not (obj.vms.exists() or obj.operations.exists())
+
+
+def state_badge(cluster: Cluster) -> SafeString:
+    if not cluster.is_enabled:
+        return badge("switched off", WARN)
+    return badge(cluster.state, STATE_TONES[cluster.state], title=cluster.error)
 
 
 @admin.register(Node)
 class NodeAdmin(ReadOnlyAdmin):
-    list_display = ["name", "cluster", "status", "cores", "cpu", "memory", "synced_at"]
+    list_display = ["name", "cluster", "shown_status", "cores", "cpu", "memory", "vms", "seen"]
     list_filter = ["cluster", "status"]
     search_fields = ["name"]
     list_select_related = ["cluster"]
+    fields = [
+        "shown_status",
+        "cluster",
+        "name",
+        "vms",
+        "cores",
+        "cpu",
+        "memory",
+        "disk",
+        "up_for",
+        "synced_at",
+        "missing_since",
+    ]
 
-    @admin.display(description="CPU")
-    def cpu(self, node: Node) -> str:
-        return f"{100 * node.cpu_fraction:.0f} %"
+    @admin.display(description="status", ordering="status")
+    def shown_status(self, node: Node) -> SafeString:
+        return badge(node.status, GOOD if node.is_online else BAD)
 
-    @admin.display(description="memory")
-    def memory(self, node: Node) -> str:
-        return f"{gib(node.memory_used_bytes)} of {gib(node.memory_bytes)}"
+    @admin.display(description="CPU", ordering="cpu_fraction")
+    def cpu(self, node: Node) -> SafeString:
+        return bar(100 * node.cpu_fraction, 100, f"{100 * node.cpu_fraction:.0f} %")
+
+    @admin.display(description="memory", ordering="memory_used_bytes")
+    def memory(self, node: Node) -> SafeString:
+        return space_bar(node.memory_used_bytes, node.memory_bytes)
+
+    @admin.display(description="root disk")
+    def disk(self, node: Node) -> SafeString:
+        return space_bar(node.disk_used_bytes, node.disk_bytes)
+
+    @admin.display(description="up for")
+    def up_for(self, node: Node) -> str:
+        return lasted(datetime.timedelta(seconds=node.uptime_s))
+
+    @admin.display(description="VMs")
+    def vms(self, node: Node) -> SafeString:
+        url = reverse("admin:vms_virtualmachine_changelist")
+        query = urlencode({"cluster": node.cluster.name, "node": node.name})
+        return format_html('<a class="iz-link" href="{}?{}">VMs</a>', url, query)
+
+    @admin.display(description="seen", ordering="synced_at")
+    def seen(self, node: Node) -> SafeString:
+        return moment(node.synced_at)
 
 
 @admin.register(Storage)
 class StorageAdmin(ReadOnlyAdmin):
-    list_display = ["name", "node", "cluster", "kind", "is_shared", "is_available", "space"]
+    list_display = ["name", "node", "cluster", "kind", "shown_status", "space", "holds"]
     list_filter = ["cluster", "kind", "is_shared"]
     search_fields = ["name", "node"]
     list_select_related = ["cluster"]
+    fields = [
+        "shown_status",
+        "cluster",
+        "name",
+        "node",
+        "kind",
+        "is_shared",
+        "space",
+        "holds",
+        "synced_at",
+        "missing_since",
+    ]
 
-    @admin.display(description="space")
-    def space(self, storage: Storage) -> str:
-        return f"{gib(storage.used_bytes)} of {gib(storage.total_bytes)}"
+    @admin.display(description="status")
+    def shown_status(self, storage: Storage) -> SafeString:
+        if storage.missing_since is not None:
+            return badge("missing", BAD)
+        if not storage.is_available:
+            return badge("unavailable", WARN)
+        return badge("shared" if storage.is_shared else "local", GOOD)
+
+    @admin.display(description="space", ordering="used_bytes")
+    def space(self, storage: Storage) -> SafeString:
+        return space_bar(storage.used_bytes, storage.total_bytes)
+
+    @admin.display(description="holds")
+    def holds(self, storage: Storage) -> str:
+        return ", ".join(storage.content)
 
 
 @admin.register(Network)

@@ -2,34 +2,68 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ValidationError
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 from django.http import HttpRequest
+from django.urls import reverse
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
 from rest_framework.exceptions import ValidationError as Invalid
 from unfold.admin import ModelAdmin
+from unfold.contrib.filters.admin import DropdownFilter, RelatedDropdownFilter, TextFilter
 from unfold.decorators import display
 
-from accounts.admin_site import ReadOnlyAdmin, pretty
+from accounts.admin_filters import SinceFilter
+from accounts.admin_site import CappedPaginator, ReadOnlyAdmin, moment, pretty
 from accounts.people import actor_of_user
 from events import deliveries, webhooks
 from events.addresses import Unusable, parse_url
+from events.kinds import KINDS
 from events.models import FAILED, PENDING, SUCCEEDED, Delivery, Event, Webhook
 from events.wanted import types_of
 
 STATE_COLOURS = {PENDING: "info", SUCCEEDED: "success", FAILED: "danger"}
 
 
+class KindFilter(DropdownFilter):  # type: ignore[misc]
+    title = "kind"
+    parameter_name = "kind"
+
+    def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
+        return [(kind, kind) for kind in KINDS]
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Event]) -> QuerySet[Event] | None:
+        return queryset.filter(kind=self.value()) if self.value() else None
+
+
+class ActorFilter(TextFilter):  # type: ignore[misc]
+    title = "actor"
+    parameter_name = "actor"
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Event]) -> QuerySet[Event] | None:
+        return queryset.filter(actor__icontains=self.value()) if self.value() else None
+
+
+class EventsSince(SinceFilter):
+    field = "at"
+
+
 @admin.register(Event)
 class EventAdmin(ReadOnlyAdmin):
-    list_display = ["at", "kind", "subject_label", "actor", "project"]
-    list_filter = ["kind", "project"]
-    search_fields = ["kind", "subject_label", "actor", "subject"]
+    list_display = ["shown_at", "kind", "shown_subject", "actor", "project", "shown_task"]
+    list_display_links = ["kind"]
+    list_filter = [KindFilter, ("project", RelatedDropdownFilter), ActorFilter, EventsSince]
+    list_filter_submit = True
+    list_per_page = 50
+    search_fields = ["subject_label", "actor"]
     list_select_related = ["project"]
     show_full_result_count = False
+    paginator = CappedPaginator
     fields = [
         "seq",
         "at",
@@ -41,6 +75,37 @@ class EventAdmin(ReadOnlyAdmin):
         "task",
         "details",
     ]
+
+    def get_search_results(
+        self, request: HttpRequest, queryset: QuerySet[Event], search_term: str
+    ) -> tuple[QuerySet[Event], bool]:
+        """A uuid finds what happened to that VM, task …; other words as usual."""
+        try:
+            which = uuid.UUID(search_term.strip())
+        except ValueError:
+            found: tuple[QuerySet[Event], bool] = super().get_search_results(
+                request, queryset, search_term
+            )
+            return found
+        return queryset.filter(Q(subject=which) | Q(task=which)), False
+
+    @admin.display(description="when", ordering="at")
+    def shown_at(self, event: Event) -> SafeString:
+        return moment(event.at)
+
+    @admin.display(description="of", ordering="subject_label")
+    def shown_subject(self, event: Event) -> SafeString | str:
+        if event.subject is None or event.kind.partition(".")[0] not in {"vm", "task", "template"}:
+            return event.subject_label
+        url = reverse("admin:vms_virtualmachine_by_uuid", args=[event.subject])
+        return format_html('<a class="iz-link" href="{}">{}</a>', url, event.subject_label)
+
+    @admin.display(description="task")
+    def shown_task(self, event: Event) -> SafeString | str:
+        if event.task is None:
+            return ""
+        url = reverse("admin:operations_operation_changelist")
+        return format_html('<a class="iz-link" href="{}?q={}">task</a>', url, event.task)
 
     @admin.display(description="data")
     def details(self, event: Event) -> str:

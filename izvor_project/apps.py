@@ -1,4 +1,11 @@
 from django.apps import AppConfig
+from django.contrib.admin.apps import AdminConfig
+
+
+class IzvorAdminConfig(AdminConfig):
+    """Django's admin, with our site in place of its own."""
+
+    default_site = "accounts.admin_site.IzvorAdminSite"
 
 
 class IzvorProjectConfig(AppConfig):

@@ -3,6 +3,7 @@
 from typing import Any
 
 from django.http import HttpRequest
+from django.templatetags.static import static
 from django.urls import reverse
 
 PARTS: list[tuple[str, list[tuple[str, str, str]]]] = [
@@ -46,14 +47,34 @@ PARTS: list[tuple[str, list[tuple[str, str, str]]]] = [
 
 
 def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
-    return [
+    home = {"title": "Home", "icon": "home", "link": reverse("admin:index")}
+    parts = [
         {
             "title": title,
             "separator": True,
             "items": [
                 {"title": name, "icon": icon, "link": reverse(f"admin:{model}_changelist")}
                 for name, icon, model in pages
+                if may_see(request, model)
             ],
         }
         for title, pages in PARTS
     ]
+    return [{"items": [home], "separator": False}, *parts]
+
+
+def may_see(request: HttpRequest, model: str) -> bool:
+    app, _, name = model.rpartition("_")
+    return request.user.has_perm(f"{app}.view_{name}")
+
+
+def style_sheet(request: HttpRequest) -> str:
+    return static("izvor/admin.css")
+
+
+def script(request: HttpRequest) -> str:
+    return static("izvor/admin.js")
+
+
+def favicon(request: HttpRequest) -> str:
+    return static("izvor/favicon.svg")

@@ -37,8 +37,10 @@ CSRF_TRUSTED_ORIGINS = env.words("IZVOR_TRUSTED_ORIGINS")
 # --- Django ---
 
 INSTALLED_APPS = [
-    "unfold",
-    "django.contrib.admin",
+    # Its own site class gives way to ours, which IzvorAdminConfig names.
+    "unfold.apps.BasicAppConfig",
+    "unfold.contrib.filters",
+    "izvor_project.apps.IzvorAdminConfig",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
@@ -63,6 +65,7 @@ MIDDLEWARE = [
     "izvor_project.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "izvor_project.middleware.AdminPolicyMiddleware",
     "izvor_project.middleware.LoopbackGuardMiddleware",
     "izvor_project.middleware.BodyMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
@@ -81,6 +84,7 @@ APPEND_SLASH = False
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en"
+FORMAT_MODULE_PATH = "izvor_project.formats"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 STATIC_URL = "static/"
 # The image collects static files there; elsewhere they come straight from the installed packages.
@@ -310,9 +314,15 @@ UNFOLD = {
     "SITE_HEADER": "Izvor",
     "SITE_SUBHEADER": "EC2 for Proxmox VE",
     "SITE_SYMBOL": "water_drop",
+    "SITE_FAVICONS": [
+        {"rel": "icon", "type": "image/svg+xml", "href": "izvor_project.navigation.favicon"}
+    ],
     "SHOW_HISTORY": True,
     "LOGIN": {"form": "access.login.LoginForm"},
     "SHOW_VIEW_ON_SITE": False,
+    "DASHBOARD_CALLBACK": "izvor_project.home.page.fill",
+    "STYLES": ["izvor_project.navigation.style_sheet"],
+    "SCRIPTS": ["izvor_project.navigation.script"],
     "SIDEBAR": {"show_search": True, "navigation": "izvor_project.navigation.sidebar"},
 }
 

@@ -7,9 +7,10 @@ from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 
 from access.login import login
-from izvor_project import health
+from izvor_project import error_pages, health
 from izvor_project.api import problems, routes
 from izvor_project.console.page import console
+from izvor_project.home import page as home_page
 from vms.console import PAGE
 
 
@@ -19,6 +20,7 @@ def home(request: HttpRequest) -> HttpResponse:
 
 urlpatterns = [
     path("", home),
+    path("admin", home),
     path("health", health.health),
     path("health/live", health.live),
     path("health/ready", health.ready),
@@ -27,11 +29,12 @@ urlpatterns = [
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path(PAGE.lstrip("/"), console, name="console"),
     path("admin/login/", login),
+    path("admin/live/", admin.site.admin_view(home_page.live), name="admin_home_live"),
     path("admin/", admin.site.urls),
     re_path(r"^api/.*$", problems.not_found),
 ]
 
-handler400 = problems.bad_request
-handler403 = problems.forbidden
-handler404 = problems.not_found
-handler500 = problems.server_error
+handler400 = error_pages.bad_request
+handler403 = error_pages.forbidden
+handler404 = error_pages.not_found
+handler500 = error_pages.server_error

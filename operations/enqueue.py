@@ -98,15 +98,7 @@ def request_cancel(operation: Operation, *, by: Actor) -> None:
     Raises Conflict when it has ended, or is past the point of return.
     """
     operation = Operation.objects.select_for_update().get(pk=operation.pk)
-    if operation.is_ended:
-        raise Conflict("task_ended", f"Task {operation.uuid} has {operation.state} already.")
-    plan = plan_for(operation.kind)
-    way = plan.cancel_of(plan.find(operation.step))
-    if operation.is_undoing or (operation.state != QUEUED and way is Cancel.NOT_CANCELABLE):
-        doing = "being undone" if operation.is_undoing else f"in step {operation.step}"
-        raise Conflict(
-            "not_cancelable", f"Task {operation.uuid} is {doing} and cannot be canceled there."
-        )
+    check_cancelable(operation)
     asked = Operation.objects.filter(pk=operation.pk, cancel_requested_at=None).update(
         cancel_requested_at=Now(), cancel_by=by.name
     )
@@ -124,6 +116,19 @@ def request_cancel(operation: Operation, *, by: Actor) -> None:
         cancel_in_line(operation)
     else:
         queue.wake(operation)
+
+
+def check_cancelable(operation: Operation) -> None:
+    """Raises Conflict when it has ended, or is past the point of return."""
+    if operation.is_ended:
+        raise Conflict("task_ended", f"Task {operation.uuid} has {operation.state} already.")
+    plan = plan_for(operation.kind)
+    way = plan.cancel_of(plan.find(operation.step))
+    if operation.is_undoing or (operation.state != QUEUED and way is Cancel.NOT_CANCELABLE):
+        doing = "being undone" if operation.is_undoing else f"in step {operation.step}"
+        raise Conflict(
+            "not_cancelable", f"Task {operation.uuid} is {doing} and cannot be canceled there."
+        )
 
 
 def cancel_in_line(operation: Operation) -> None:

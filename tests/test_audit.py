@@ -28,8 +28,8 @@ from operations.enqueue import request_cancel
 from operations.models import IdempotencyKey, Lane
 from operations.tasks import clean as clean_operations
 from templates_app.models import Template
+from tests.admin.shapes import page, press
 from tests.inventory.test_clusters import env_for
-from tests.test_admin import page
 from vms import actions
 from vms.models import Size, VirtualMachine
 
@@ -146,8 +146,8 @@ def test_saving_without_a_change_is_no_event(browser):
 def test_a_vm_given_away_and_protected(browser, cluster):
     vm = VirtualMachine.objects.get(vmid=100)
     other = Project.objects.create(name="other")
-    form = {"project": other.pk, "is_protected": "on"}
-    browser.post(page(VirtualMachine, "change", vm.pk), form)
+    press(browser, "assign", vm, project=other.name)
+    press(browser, "protect", vm)
     given = one("vm.assigned")
     assert (given.subject, given.project, given.data) == (
         vm.uuid,
@@ -178,7 +178,7 @@ def test_a_cluster_and_its_secret(browser, cluster):
 
 def test_templates_lanes_and_lists_that_are_edited_in_place(browser, cluster):
     template = Template.objects.get(vmid=9001)
-    assert browser.post(page(Template, "change", template.pk), {}).status_code == 302
+    assert press(browser, "hide", template).status_code == 302
     assert one("template.changed").data["changes"] == {"is_published": [True, False]}
     lane = Lane.objects.create(cluster=cluster, key="node:pve", limit=4)
     form = {

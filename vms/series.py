@@ -27,9 +27,16 @@ def series_body(
     timeframe = request.query_params.get("timeframe", "hour")
     if timeframe not in TIMEFRAMES:
         raise ValidationError({"timeframe": [f"Give one of {', '.join(TIMEFRAMES)}."]})
-    client = connect(cluster, call_s=settings.ENGINE["call_s"])
-    points = client.rrddata(node, vmid, timeframe, timeout_s=READ_S)
+    points = read_points(cluster, node, vmid, timeframe)
     return {"timeframe": timeframe, "metrics": [point_body(point) for point in points]}
+
+
+def read_points(
+    cluster: Cluster, node: str, vmid: int | None, timeframe: str, *, timeout_s: float = READ_S
+) -> tuple[UsagePoint, ...]:
+    """As Proxmox has measured them. Raises ProxmoxError."""
+    client = connect(cluster, call_s=settings.ENGINE["call_s"])
+    return client.rrddata(node, vmid, timeframe, timeout_s=timeout_s)
 
 
 def point_body(point: UsagePoint) -> dict[str, Any]:

@@ -18,10 +18,10 @@ from clusters.models import Cluster
 from events import deliveries, outbox
 from events.models import Delivery, Webhook
 from operations.models import Operation
+from tests.admin.shapes import page
 from tests.conftest import SSH_KEY
 from tests.events.receiver import receiving
 from tests.leaks import everything_in_redis, everything_logged, everything_stored
-from tests.test_admin import page
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -1,0 +1,154 @@
+"""What a person should look at now, worst first; nothing, where all is well."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from django.db.models import Q
+from django.urls import reverse
+from django.utils import timezone
+
+from accounts.admin_site import BAD, WARN, ago, lasted
+from clusters.models import Cluster, Node, Storage
+from izvor_project.home.capacity import FULL
+from operations.admin.shown import title_of
+from operations.models import Operation
+from templates_app.models import Template
+from vms.attention import IN_ERROR, LOCKED, MISSING, conditions
+from vms.models import VirtualMachine
+
+# Named one by one up to here; of more, only how many there are.
+NAMED_MAX = 5
+# Inventory looks every 10 s, and workers take due tasks at once.
+SILENT_AFTER = datetime.timedelta(minutes=2)
+TAKEN_WITHIN = datetime.timedelta(seconds=60)
+VM_WORDS = {
+    IN_ERROR: "was not made successfully",
+    MISSING: "is not on its cluster any more",
+    LOCKED: "is locked in Proxmox, and no task of Izvor's is at work on it",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    tone: str
+    text: str
+    url: str
+    why: str = ""
+
+
+def page(row: Any) -> str:
+    meta = row._meta
+    return reverse(f"admin:{meta.app_label}_{meta.model_name}_change", args=[row.pk])
+
+
+def listing(model: str, query: str) -> str:
+    return f"{reverse(f'admin:{model}_changelist')}?{query}"
+
+
+def of_clusters(clusters: Iterable[Cluster]) -> Iterator[Item]:
+    now = timezone.now()
+    for cluster in clusters:
+        if not cluster.is_enabled:
+            continue
+        if not cluster.is_online:
+            yield Item(BAD, f"Cluster {cluster} is {cluster.state}", page(cluster), cluster.error)
+            continue
+        if not cluster.is_quorate:
+            text = f"Cluster {cluster} has no quorum: it can change nothing"
+            yield Item(BAD, text, page(cluster))
+        if cluster.seen_at and now - cluster.seen_at > SILENT_AFTER:
+            yield Item(
+                BAD,
+                f"Cluster {cluster} was not looked at for {ago(cluster.seen_at)}",
+                page(cluster),
+                "Does a worker run that takes the queue `watch`, and does beat?",
+            )
+
+
+def of_nodes(nodes: Iterable[Node], clusters: dict[int, Cluster]) -> Iterator[Item]:
+    for node in nodes:
+        cluster = clusters[node.cluster_id]
+        # What an unreachable cluster's nodes do is not known; that is said once, above.
+        if cluster.is_online and not node.is_online:
+            yield Item(BAD, f"Node {node} of {cluster} is {node.status}", page(node))
+
+
+def of_storages(storages: Iterable[Storage], clusters: dict[int, Cluster]) -> Iterator[Item]:
+    for storage in storages:
+        if not clusters[storage.cluster_id].is_enabled or not storage.total_bytes:
+            continue
+        used = storage.used_bytes / storage.total_bytes
+        if used > FULL:
+            where = "" if storage.is_shared else f" on {storage.node}"
+            cluster = clusters[storage.cluster_id]
+            text = f"Storage {storage.name}{where} of {cluster} is {100 * used:.0f} % full"
+            yield Item(BAD if used > 0.97 else WARN, text, page(storage))
+
+
+def of_vms(counts: dict[str, int]) -> Iterator[Item]:
+    """`counts` by what is wrong; only where there is something are they looked up."""
+    wrong = {name: q for name, q in conditions().items() if counts.get(name)}
+    if not wrong:
+        return
+    any_of_them = Q(pk=None)
+    for q in wrong.values():
+        any_of_them |= q
+    rows = VirtualMachine.objects.filter(any_of_them, deleted_at=None).order_by("-updated_at")
+    found = list(rows.only(*VM_FIELDS)[: NAMED_MAX * len(VM_WORDS) * 2])
+    for name in wrong:
+        named = [vm for vm in found if is_wrong(vm, name)][:NAMED_MAX]
+        for vm in named:
+            yield Item(BAD, f"VM {vm} {VM_WORDS[name]}", page(vm), why(vm, name))
+        if counts[name] > len(named):
+            more = counts[name] - len(named)
+            url = listing("vms_virtualmachine", f"attention={name}")
+            yield Item(BAD, f"{more} more VMs: each {VM_WORDS[name]}", url)
+
+
+VM_FIELDS = ("vmid", "name", "has_failed", "missing_since", "lock", "last_error", "doing")
+
+
+def is_wrong(vm: VirtualMachine, name: str) -> bool:
+    if name == IN_ERROR:
+        return vm.has_failed
+    return vm.missing_since is not None if name == MISSING else bool(vm.lock and not vm.doing)
+
+
+def why(vm: VirtualMachine, name: str) -> str:
+    if name == MISSING:
+        return f"since {ago(vm.missing_since)}"
+    return f"lock: {vm.lock}" if name == LOCKED else vm.last_error
+
+
+def of_failures(failed: list[Any], count: int) -> Iterator[Item]:
+    """The last day's failures that nobody has tried again."""
+    for task in failed[:NAMED_MAX]:
+        what = f"{title_of(task.kind)} {task.subject_label}".strip()
+        yield Item(BAD, f"{what} failed {ago(task.ended_at)} ago", page(task), task.error)
+    if count > NAMED_MAX:
+        url = listing("operations_operation", "state=failed&hours=24")
+        yield Item(BAD, f"{count - NAMED_MAX} more tasks failed in the last day", url)
+
+
+def of_workers(oldest: Operation | None) -> Iterator[Item]:
+    """`oldest` is the task that has been due for longest, and that nobody holds."""
+    if oldest is None or oldest.due_at is None:
+        return
+    late = timezone.now() - oldest.due_at
+    if late > TAKEN_WITHIN:
+        yield Item(
+            BAD,
+            f"No worker has taken a due task for {lasted(late)}",
+            page(oldest),
+            "Does a worker run that takes the queue `turns`?",
+        )
+
+
+def of_templates(never_read: list[Template]) -> Iterator[Item]:
+    for template in never_read[:NAMED_MAX]:
+        text = f"Template {template} was never read: its disk and storages are not known"
+        yield Item(WARN, text, page(template))
