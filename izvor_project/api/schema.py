@@ -99,6 +99,10 @@ class Schema(AutoSchema):
             return {("200", "text/event-stream"): OpenApiTypes.STR, **problem}
         return {**ANSWERS[verb], **problem}
 
+    def _is_list_view(self, serializer: Any = None) -> bool:
+        """Our lists are objects; none is an array."""
+        return False
+
     def _view_and_action(self) -> tuple[str, str]:
         return type(self.view).__name__, getattr(self.view, "action", "")
 
