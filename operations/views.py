@@ -180,6 +180,7 @@ def upid_body(status: TaskStatus) -> dict[str, Any]:
         "upid": str(upid),
         "node": upid.node,
         "vmid": upid.id or None,
+        "placement": None,
         "progress": None if status.is_running else 100,
         "step": None,
         "steps": [],

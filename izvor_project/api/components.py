@@ -124,6 +124,7 @@ TASK = exactly(
     upid=maybe(text("the Proxmox task that it waits for, or the last one")),
     node=maybe(text()),
     vmid=maybe(text()),
+    placement=maybe({"type": "object", "description": "of a creation: the node, and why that one"}),
     progress=maybe(integer("percent")),
     step=maybe(text()),
     steps=listed(ref("TaskStep")),
