@@ -52,7 +52,7 @@ def take_turn(pk: int) -> float | None:
         return None
     with (
         heartbeat.keeping(lease),
-        structlog.contextvars.bound_contextvars(task=str(lease.operation.uuid)),
+        structlog.contextvars.bound_contextvars(**lease.operation.log_ids),
     ):
         try:
             move = Turn(lease).run()
@@ -122,7 +122,8 @@ class Turn:
                 if move is not NOT_YET:
                     return move
             if self.operation.upid:
-                return self.follow_task(step)
+                with structlog.contextvars.bound_contextvars(upid=self.operation.upid):
+                    return self.follow_task(step)
             if self.operation.submitted_at:
                 return self.look_after_lost_answer(step)
             return self.look_and_act(step)
@@ -229,6 +230,7 @@ class Turn:
 
     def adopt(self, step: Step[Any], upid: Upid) -> None:
         """Let go of the lease and leave the waiting to the poller."""
+        log.info("proxmox_task_started", step=step.name, upid=str(upid))
         with transaction.atomic():
             self.lease.release(
                 upid=str(upid),
@@ -259,6 +261,7 @@ class Turn:
                 # It answers, so a silence that was there is over.
                 return self.come_back(BACKSTOP_S, silent_since=None, waiting_for=following(upid))
             ended_as = status.exit_status or "unexpected status"
+        log.info("proxmox_task_ended", step=step.name, exit_status=ended_as)
         if ended_as == "OK" or ended_as.startswith("WARNINGS"):
             return self.task_succeeded(step, upid, ended_as)
         return self.task_failed(step, upid, ended_as)

@@ -13,6 +13,7 @@ from django.db.models.functions import Now
 
 from accounts import crypto
 from accounts.actors import Actor
+from accounts.request_id import current_request_id
 from clusters.models import Cluster
 from events.models import record_event
 from operations import ending, idempotency, queue
@@ -53,6 +54,7 @@ def enqueue(
         subject=subject,
         subject_label=label,
         by=by.name,
+        request_id=current_request_id() or "",
         params=dict(params or {}),
         sealed_params=crypto.seal(json.dumps(secrets)) if secrets else "",
         has_secrets=bool(secrets),

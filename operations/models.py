@@ -51,6 +51,14 @@ class Operation(models.Model):
     subject = models.UUIDField(null=True, help_text="the uuid of the VM or template it works on")
     subject_label = models.CharField("of", max_length=255, blank=True)
     by = models.CharField(max_length=100)
+    request_id = models.CharField(
+        max_length=64,
+        blank=True,
+        default="",
+        # Older code, which still runs during a deploy, does not name it.
+        db_default="",
+        help_text="of the HTTP request that asked for it; its log lines carry it too",
+    )
 
     params = models.JSONField(default=dict, help_text="what was asked; never a secret")
     sealed_params = models.TextField(
@@ -149,6 +157,12 @@ class Operation(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.subject_label}".strip()
+
+    @property
+    def log_ids(self) -> dict[str, str]:
+        """What every log line of its turns carries."""
+        ids = {"task": str(self.uuid), "request_id": self.request_id}
+        return {name: value for name, value in ids.items() if value}
 
     @property
     def is_ended(self) -> bool:

@@ -9,6 +9,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from accounts.actors import Actor
+from accounts.request_id import current_request_id
 from events.models import record_event
 from operations import idempotency, queue
 from operations.claims import take_claims
@@ -37,6 +38,7 @@ def retry(operation: Operation, *, by: Actor) -> Operation:
         subject=failed.subject,
         subject_label=failed.subject_label,
         by=by.name,
+        request_id=current_request_id() or "",
         params=params,
         sealed_params=failed.sealed_params,
         has_secrets=failed.has_secrets,

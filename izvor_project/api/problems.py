@@ -13,7 +13,7 @@ from rest_framework import exceptions
 from rest_framework.response import Response
 
 from accounts.crypto import Unsealable
-from izvor_project.request_id import current_request_id
+from accounts.request_id import current_request_id
 from operations.refusals import Refusal
 from proxmox import OutcomeUnknown, ProxmoxError, TimedOut, Unreachable
 

@@ -110,6 +110,33 @@ def test_log_lines_carry_the_request_and_the_task(logged, api, cluster):
     turn(Operation.objects.get(uuid=task).pk)
     ended = next(line for line in lines_of(logged) if line["event"] == "operation_ended")
     assert ended["task"] == task
+    assert ended["request_id"] == "traced-1"
+
+
+def test_a_request_can_be_followed_through_the_log_to_its_proxmox_tasks(logged, api, cluster, work):
+    body = {"name": "web", "template": "ubuntu-22.04", "linked": True}
+    answer = api.post(f"{API}/vms", body, headers={"X-Request-ID": "traced-2"})
+    task = answer.json()["task_id"]
+    assert work(task).state == "succeeded"
+    of_task = [line for line in lines_of(logged) if line.get("task") == task]
+    assert {line["request_id"] for line in of_task} == {"traced-2"}
+    upids = [upid for step in Operation.objects.get(uuid=task).steps for upid in step["upids"]]
+    assert upids
+    for event in ("proxmox_task_started", "proxmox_task_ended"):
+        assert [line["upid"] for line in of_task if line["event"] == event] == upids
+    assert of_task[-1]["event"] == "operation_ended"
+
+
+def test_an_operation_that_no_request_asked_for_has_no_request_id(logged, operator, cluster, work):
+    from tests.vms.cast import a_new_vm
+    from vms import actions
+
+    _, operation = actions.create_vm(asked=a_new_vm(linked=True), by=operator)
+    assert operation.request_id == ""
+    work(operation)
+    ended = next(line for line in lines_of(logged) if line["event"] == "operation_ended")
+    assert ended["task"] == str(operation.uuid)
+    assert "request_id" not in ended
 
 
 # --- secrets ---

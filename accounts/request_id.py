@@ -1,4 +1,4 @@
-"""The id that joins a request's answer, its log lines and its task."""
+"""The id that joins a request's answer, its log lines and its task's."""
 
 import structlog
 

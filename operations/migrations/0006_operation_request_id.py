@@ -1,0 +1,16 @@
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+
+    dependencies = [
+        ('operations', '0005_operation_retries'),
+    ]
+
+    operations = [
+        migrations.AddField(
+            model_name='operation',
+            name='request_id',
+            field=models.CharField(blank=True, db_default='', default='', help_text='of the HTTP request that asked for it; its log lines carry it too', max_length=64),
+        ),
+    ]
