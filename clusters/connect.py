@@ -7,6 +7,7 @@ import threading
 from django.conf import settings
 
 from accounts import crypto
+from clusters.measures import note_call
 from clusters.models import Cluster
 from proxmox import Client, Credentials, Password, Tls, Token
 
@@ -36,7 +37,11 @@ def connect(cluster: Cluster, *, call_s: float | None = None) -> Client:
         if known is not None and known[0] == key:
             return known[1]
         client = Client(
-            cluster.endpoints, credentials_of(cluster), tls=tls_of(cluster), timeout_s=call_s
+            cluster.endpoints,
+            credentials_of(cluster),
+            tls=tls_of(cluster),
+            timeout_s=call_s,
+            on_call=note_call,
         )
         # The former client is left to the turns that still hold it; its sockets go with them.
         _clients[cluster.pk] = (key, client)

@@ -4,6 +4,9 @@ import os
 
 from celery import Celery
 
+# Serves the workers' metrics: it listens for their start.
+from izvor_project.metrics import worker  # noqa: F401
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "izvor_project.settings")
 
 app = Celery("izvor")

@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import uvicorn
+from uvicorn.supervisors import Multiprocess
 
 from izvor_project.listening import let_go
 
@@ -24,8 +25,12 @@ class Server(uvicorn.Server):
 
 
 def run(app: str, **options: Any) -> None:
-    """As `uvicorn.run`, for one process."""
-    server = Server(uvicorn.Config(app, **options))
+    """As `uvicorn.run`."""
+    config = uvicorn.Config(app, **options)
+    server = Server(config)
+    if config.workers > 1:
+        Multiprocess(config, target=server.run, sockets=[config.bind_socket()]).run()
+        return
     with contextlib.suppress(KeyboardInterrupt):
         server.run()
     if not server.started:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
+from kombu import Queue
 
 from izvor_project import env
 
@@ -24,6 +25,18 @@ if IZVOR_AUTH == "none" and not env.is_loopback(IZVOR_BIND):
         f"IZVOR_AUTH=none gives everyone who reaches {IZVOR_BIND} all rights: it is allowed only "
         "with IZVOR_BIND=127.0.0.1. Use IZVOR_AUTH=token, or bind to loopback."
     )
+
+# Whose X-Forwarded-Proto and X-Forwarded-For are believed; nobody else's are.
+IZVOR_TRUSTED_PROXIES = env.networks("IZVOR_TRUSTED_PROXIES")
+IZVOR_HTTPS = env.flag("IZVOR_HTTPS", False)
+if IZVOR_HTTPS and not IZVOR_TRUSTED_PROXIES:
+    raise ImproperlyConfigured(
+        "IZVOR_HTTPS=true needs IZVOR_TRUSTED_PROXIES: the address of the proxy that speaks TLS, "
+        "whose word that a request came over https is taken."
+    )
+IZVOR_WEB_PROCESSES = env.integer("IZVOR_WEB_PROCESSES", 1, 1, 64)
+# Where a worker shows its metrics, on IZVOR_BIND; 0: nowhere.
+IZVOR_WORKER_METRICS_PORT = env.integer("IZVOR_WORKER_METRICS_PORT", 0, 0, 65535)
 
 DEBUG = False
 SECRET_KEY = env.required(
@@ -62,6 +75,7 @@ INSTALLED_APPS = [
 ]
 
 MIDDLEWARE = [
+    "izvor_project.metrics.requests.MeasureMiddleware",
     "izvor_project.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
@@ -98,6 +112,15 @@ WHITENOISE_USE_FINDERS = STATIC_ROOT is None
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+if IZVOR_HTTPS:
+    SECURE_SSL_REDIRECT = True
+    # Asked from within: by the container's own check, by Prometheus.
+    SECURE_REDIRECT_EXEMPT = [r"^health(/|$)", r"^metrics$"]
+    SECURE_HSTS_SECONDS = 31_536_000
+    SESSION_COOKIE_SECURE = True
+    CSRF_COOKIE_SECURE = True
+    # Other names below ours, and browsers' built-in lists, are not for us to decide about.
+    SILENCED_SYSTEM_CHECKS = ["security.W005", "security.W021"]
 DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 
 TEMPLATES = [
@@ -160,8 +183,8 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
+# For Flower. Which tasks tell of themselves, and under which name: operations/tasks.py, queue.py.
 CELERY_WORKER_SEND_TASK_EVENTS = True
-CELERY_TASK_SEND_SENT_EVENT = True
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]
@@ -169,7 +192,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_TASK_DEFAULT_QUEUE = "turns"
 # Watching has a queue of its own, and so has telling webhooks, so that a deploy can give each
 # workers of its own.
-CELERY_TASK_QUEUES: dict[str, dict[str, str]] = {"turns": {}, "watch": {}, "deliver": {}}
+CELERY_TASK_QUEUES = [Queue(name, routing_key=name) for name in ("turns", "watch", "deliver")]
 CELERY_TASK_ROUTES = {
     "operations.poll": {"queue": "watch"},
     "operations.clean": {"queue": "watch"},

@@ -11,6 +11,7 @@ from izvor_project import error_pages, health
 from izvor_project.api import problems, routes
 from izvor_project.console.page import console
 from izvor_project.home import page as home_page
+from izvor_project.metrics.view import MetricsView
 from vms.console import PAGE
 
 
@@ -24,6 +25,7 @@ urlpatterns = [
     path("health", health.health),
     path("health/live", health.live),
     path("health/ready", health.ready),
+    path("metrics", MetricsView.as_view(), name="metrics"),
     path("api/v1/", include(routes.urlpatterns)),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),

@@ -9,7 +9,7 @@ import structlog
 from django.db import transaction
 
 from events.models import record_event
-from operations import lanes, queue
+from operations import lanes, measures, queue
 from operations.claims import take_claims
 from operations.lease import Lease
 from operations.models import CANCELED, FAILED, QUEUED, SUCCEEDED, Claim, Operation
@@ -86,6 +86,7 @@ def settle_end(operation: Operation, state: str, *, tells_plan: bool = True) -> 
         **({"code": operation.error_code, "error": operation.error} if operation.error else {}),
     )
     queue.announce_end(operation)
+    measures.note_end(operation, state)
     # Locked, since it may be canceled in line at this moment.
     waiting = Operation.objects.select_for_update().filter(after=operation, state=QUEUED)
     successor = waiting.first()

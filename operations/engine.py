@@ -20,7 +20,7 @@ from django.db import DatabaseError, transaction
 
 from accounts import crypto
 from clusters.connect import connect
-from operations import canceling, ending, history, lanes, queue, trouble
+from operations import canceling, ending, history, lanes, measures, queue, trouble
 from operations.ending import CONTINUE, NOT_YET, Move, Signal
 from operations.lease import Lease, LeaseLost, heartbeat
 from operations.models import CANCELED, FAILED, QUEUED, RUNNING, SUCCEEDED
@@ -361,6 +361,7 @@ class Turn:
         with transaction.atomic():
             if not is_skipped:
                 step.record(self.job)
+                measures.note_step(self.operation, step.name, now)
             if following is None:
                 return ending.end(self.lease, self.end_state(), steps=steps)
             lanes.leave(self.operation)

@@ -1,5 +1,7 @@
-"""`manage.py serve`: the web process, on IZVOR_BIND and IZVOR_PORT."""
+"""`manage.py serve`: IZVOR_WEB_PROCESSES web processes on IZVOR_BIND and IZVOR_PORT."""
 
+import os
+import tempfile
 from typing import Any
 
 from django.conf import settings
@@ -28,9 +30,24 @@ class Command(BaseCommand):
     requires_system_checks = []
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if settings.IZVOR_WEB_PROCESSES == 1:
+            self.serve()
+            return
+        # Where the processes, which each begin anew, add up their metrics.
+        with tempfile.TemporaryDirectory(prefix="izvor-metrics-") as folder:
+            os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
+            self.serve(workers=settings.IZVOR_WEB_PROCESSES)
+
+    def serve(self, **options: Any) -> None:
         run(
             "izvor_project.asgi:application",
             host=settings.IZVOR_BIND,
             port=settings.IZVOR_PORT,
-            **SERVER,
+            **{**SERVER, **proxy_options(), **options},
         )
+
+
+def proxy_options() -> dict[str, Any]:
+    """With IZVOR_TRUSTED_PROXIES their word is taken for the scheme and the client's address."""
+    proxies = [str(network) for network in settings.IZVOR_TRUSTED_PROXIES]
+    return {"proxy_headers": True, "forwarded_allow_ips": proxies} if proxies else {}

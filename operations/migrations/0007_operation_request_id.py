@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('operations', '0005_operation_retries'),
+        ('operations', '0006_keys_for_what_is_done_at_once'),
     ]
 
     operations = [
