@@ -18,7 +18,7 @@ check_env := IZVOR_SECRET_KEY=for-checks-only
 # Enough for tools that read the settings and connect to nothing.
 no_servers := $(check_env) DATABASE_URL=postgres://unused@127.0.0.1/unused REDIS_URL=redis://127.0.0.1
 
-.PHONY: help build dev test test-slow lint fmt lock clean conformance chaos peers
+.PHONY: help build dev flower audit test test-slow lint fmt lock clean conformance chaos peers
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 | \2/p' $(call quote,$(here)) | awk -F'|' '{printf "%-20s%s\n", $$1, $$2}'
@@ -31,6 +31,9 @@ dev: ## all of Izvor on http://127.0.0.1:8082 with a simulated Proxmox; Ctrl-C s
 	@$(install) $(runtime)
 	@$(npm) install --daily
 	@$(launcher) dev
+
+flower: ## Celery's monitor for the running `make dev`, on http://127.0.0.1:5555
+	@$(launcher) flower
 
 test: ## the test suite, on servers of its own (ARGS="-k word" picks)
 	@$(install) $(everything)

@@ -1,4 +1,4 @@
-"""`python -m launcher dev | services | clean | run -- COMMAND`."""
+"""`python -m launcher dev | services | flower | clean | run -- COMMAND`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from launcher.console import complain
 from launcher.dev import run_dev
 from launcher.errors import LaunchError
+from launcher.flower import run_flower
 from launcher.run import run_command, run_services
 from launcher.services import ROOT
 from launcher.state import remove_state
@@ -42,6 +43,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     services.add_argument("--state", type=Path, default=default_state)
     clean = commands.add_parser("clean", help="remove the state folder and all that is in it")
     clean.add_argument("--state", type=Path, default=default_state)
+    flower = commands.add_parser("flower", help="Celery's monitor for what `dev` runs")
+    flower.add_argument("--state", type=Path, default=default_state)
     run = commands.add_parser("run", help="a command with Postgres and Valkey around it")
     run.add_argument("--state", type=Path, help="keep the data here (default: a temporary folder)")
     run.add_argument("argv", nargs="+", metavar="COMMAND")
@@ -54,6 +57,8 @@ def _dispatch(arguments: argparse.Namespace) -> int:
         return run_command(arguments.argv, state_path=arguments.state, follow_parent=follow_parent)
     if arguments.command == "clean":
         return remove_state(arguments.state)
+    if arguments.command == "flower":
+        return run_flower(state_path=arguments.state)
     if arguments.command == "dev":
         return run_dev(state_path=arguments.state, follow_parent=follow_parent)
     return run_services(state_path=arguments.state, follow_parent=follow_parent)

@@ -12,12 +12,14 @@ from launcher.children import Child
 from launcher.errors import LaunchError
 from launcher.state import START_AFRESH, StateFolder
 
+SOCKET = "valkey.sock"
+
 
 def embedded_valkey(
     state: StateFolder, env: Mapping[str, str], *, throwaway: bool = False
 ) -> tuple[Child, str]:
     """The child to run and the REDIS_URL it answers at."""
-    socket_file = state.sockets() / "valkey.sock"
+    socket_file = state.sockets() / SOCKET
     settings = {
         "port": "0",
         "unixsocket": str(socket_file),
@@ -37,7 +39,7 @@ def embedded_valkey(
         argv=[str(_find_binary()), *options],
         env=env,
         cwd=state.path,
-        ready=lambda: _answers(socket_file),
+        ready=lambda: answers(socket_file),
         stop="TERM:1.0",
         advice=f"If its data is damaged, {START_AFRESH}.",
     )
@@ -53,7 +55,8 @@ def _find_binary() -> Path:
     raise LaunchError("The embedded Valkey is not installed: run `make build`, or set REDIS_URL.")
 
 
-def _answers(socket_file: Path) -> bool:
+def answers(socket_file: Path) -> bool:
+    """Whether a server listens there and is one of its kind."""
     try:
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(2)

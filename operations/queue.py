@@ -27,7 +27,9 @@ def wake(operation: Operation) -> None:
 
 def hint(operation: Operation, *, delay_s: float = 0) -> None:
     """Ask for a turn after the commit; the sweeper finds the row anyway."""
-    shadow = f"{operation.kind} {operation.subject_label}: {operation.step}"
+    # What Flower calls it: `create_vm 105: clone`.
+    number = operation.subject_label.split(" ")[0]
+    shadow = f"{operation.kind} {number}: {operation.step}"
     transaction.on_commit(
         partial(send, "operations.turn", operation.pk, delay_s=delay_s, shadow=shadow)
     )
