@@ -13,6 +13,8 @@ from tests.launcher.conftest import ROOT, clean_env
 
 #: Not settings of Izvor: what compose gives its Postgres, and what only `make dev` reads.
 NOT_FOR_CONTAINERS = {"POSTGRES_PASSWORD", "IZVOR_STATE_DIR", "IZVOR_STATIC_ROOT"}
+#: Flower's own, and where the host publishes it.
+FOR_FLOWER = {"FLOWER_BASIC_AUTH", "IZVOR_FLOWER_PORT"}
 #: Read by `make dev` or said to every child by it.
 LAUNCHER_ONLY = {"IZVOR_PROXMOX_KIND"}
 
@@ -41,22 +43,91 @@ def test_every_setting_is_explained_and_nothing_else_is():
         path.parent for path in ROOT.glob("[!.]*/__init__.py") if path.parent.name != "tests"
     ]
     code = "".join(file.read_text() for package in packages for file in package.rglob("*.py"))
-    assert {name for name in explained() if name not in code} == {"POSTGRES_PASSWORD"}
+    assert {name for name in explained() if name not in code} == {
+        "POSTGRES_PASSWORD",
+        "FLOWER_BASIC_AUTH",
+    }
 
 
 def test_compose_passes_every_explained_setting_on():
-    for name in ("migrate", "web", "worker", "beat"):
+    for name in ("migrate", "web", "worker", "watcher", "beat"):
         environment = compose()["services"][name]["environment"]
-        assert set(environment) == explained() - NOT_FOR_CONTAINERS
+        assert set(environment) == explained() - NOT_FOR_CONTAINERS - FOR_FLOWER
 
 
 def test_compose_checks_the_health_of_all_that_stays():
     services = compose()["services"]
-    assert set(services) == {"postgres", "redis", "migrate", "web", "worker", "beat"}
+    ours = {"web", "worker", "watcher", "beat", "flower"}
+    assert set(services) == {"postgres", "redis", "migrate", *ours}
     assert {name for name in services if "healthcheck" not in services[name]} == {"migrate"}
-    for name in ("web", "worker", "beat"):
+    for name in ours:
+        assert services[name]["restart"] == "unless-stopped"
         conditions = services[name]["depends_on"]
         assert conditions["migrate"] == {"condition": "service_completed_successfully"}
+
+
+def test_each_queue_has_a_worker_and_the_clock_is_alone():
+    from izvor_project.settings import CELERY_TASK_QUEUES
+
+    services = compose()["services"]
+    served = {
+        word.removeprefix("--queues=")
+        for name in ("worker", "watcher")
+        for word in services[name]["command"]
+        if word.startswith("--queues=")
+    }
+    assert served == {queue.name for queue in CELERY_TASK_QUEUES}
+    with_clock = [name for name, service in services.items() if "beat" in str(service["command"])]
+    assert with_clock == ["beat"]
+
+
+def test_what_a_network_could_misuse_is_published_on_loopback_only():
+    published = {
+        name: service["ports"] for name, service in compose()["services"].items() if "ports" in service
+    }
+    assert set(published) == {"web", "flower"}
+    assert published["web"] == ["${IZVOR_BIND:-127.0.0.1}:${IZVOR_PORT:-8082}:8082"]
+    assert published["flower"] == ["127.0.0.1:${IZVOR_FLOWER_PORT:-5555}:5555"]
+
+
+def test_flower_does_not_start_without_a_login():
+    (_, _, script) = compose()["services"]["flower"]["command"]
+    done = subprocess.run(
+        ["sh", "-c", script.replace("$$", "$")],
+        env={"PATH": "/nonexistent", "FLOWER_BASIC_AUTH": ""},
+        capture_output=True,
+        text=True,
+        timeout=10,
+    )
+    assert done.returncode == 1
+    assert "FLOWER_BASIC_AUTH" in done.stdout
+
+
+def test_compose_itself_takes_the_file():
+    compose_command = docker_compose()
+    if compose_command is None:
+        pytest.skip("there is no docker compose on this machine")
+    env = clean_env(POSTGRES_PASSWORD="x", IZVOR_SECRET_KEY="x")
+    done = subprocess.run(
+        [*compose_command, "-f", "docker-compose.yml", "config", "--quiet"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def docker_compose() -> list[str] | None:
+    for command in (["docker", "compose"], ["docker-compose"]):
+        try:
+            asked = subprocess.run([*command, "version"], capture_output=True, timeout=30)
+        except OSError:
+            continue
+        if asked.returncode == 0:
+            return command
+    return None
 
 
 def test_the_image_holds_every_package_that_production_runs():

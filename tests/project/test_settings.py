@@ -49,6 +49,12 @@ BAD = [
     ("IZVOR_PROXMOX_KIND", "vmware"),
     ("IZVOR_LOG_FORMAT", "xml"),
     ("IZVOR_LOG_LEVEL", "loud"),
+    ("IZVOR_TRUSTED_PROXIES", "*"),
+    ("IZVOR_TRUSTED_PROXIES", "10.0.0.1,proxy"),
+    ("IZVOR_TRUSTED_PROXIES", "10.0.0.1/8"),
+    ("IZVOR_HTTPS", "true"),
+    ("IZVOR_WEB_PROCESSES", "0"),
+    ("IZVOR_WORKER_METRICS_PORT", "65536"),
 ]
 
 
