@@ -18,7 +18,7 @@ check_env := IZVOR_SECRET_KEY=for-checks-only
 # Enough for tools that read the settings and connect to nothing.
 no_servers := $(check_env) DATABASE_URL=postgres://unused@127.0.0.1/unused REDIS_URL=redis://127.0.0.1
 
-.PHONY: help build dev flower audit test test-slow lint fmt lock clean conformance chaos peers
+.PHONY: help build dev flower test test-slow lint fmt lock clean conformance chaos peers
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 | \2/p' $(call quote,$(here)) | awk -F'|' '{printf "%-20s%s\n", $$1, $$2}'

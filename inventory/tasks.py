@@ -6,15 +6,14 @@ from django.db.models.functions import Now
 from clusters.models import ONLINE, Cluster
 from inventory import reconcile
 from inventory.cycle import run_cycle
-from operations.tasks import QUIET
 
 
-@shared_task(name="inventory.cycle", **QUIET)  # type: ignore[untyped-decorator]
+@shared_task(name="inventory.cycle")  # type: ignore[untyped-decorator]
 def cycle(pk: int) -> None:
     run_cycle(pk)
 
 
-@shared_task(name="inventory.tick", **QUIET)  # type: ignore[untyped-decorator]
+@shared_task(name="inventory.tick")  # type: ignore[untyped-decorator]
 def tick() -> None:
     """Ask for a look at every cluster that is due."""
     for pk in Cluster.objects.filter(is_enabled=True, look_due_at__lte=Now()).values_list(
@@ -23,7 +22,7 @@ def tick() -> None:
         cycle.delay(pk)
 
 
-@shared_task(name="inventory.reconcile", **QUIET)  # type: ignore[untyped-decorator]
+@shared_task(name="inventory.reconcile")  # type: ignore[untyped-decorator]
 def reconcile_all() -> None:
     """What may be repaired without asking is; clusters that do not answer are left alone."""
     for cluster in Cluster.objects.filter(is_enabled=True, state=ONLINE).exclude(repairs=[]):

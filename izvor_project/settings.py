@@ -79,6 +79,7 @@ MIDDLEWARE = [
     "izvor_project.middleware.RequestIdMiddleware",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
+    "izvor_project.middleware.PolicyMiddleware",
     "izvor_project.middleware.AdminPolicyMiddleware",
     "izvor_project.middleware.LoopbackGuardMiddleware",
     "izvor_project.middleware.BodyMiddleware",
@@ -183,8 +184,23 @@ CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_TASK_IGNORE_RESULT = True
 CELERY_TASK_PUBLISH_RETRY = False
 CELERY_WORKER_PREFETCH_MULTIPLIER = 1
-# For Flower. Which tasks tell of themselves, and under which name: operations/tasks.py, queue.py.
+# For Flower: turns tell of themselves, by name (operations/queue.py). The clockwork's tasks do not:
+# there are several a second, and there would be little else to see.
 CELERY_WORKER_SEND_TASK_EVENTS = True
+CELERY_TASK_ANNOTATIONS = {
+    name: {"send_events": False}
+    for name in (
+        "operations.sweep",
+        "operations.poll",
+        "operations.clean",
+        "inventory.tick",
+        "inventory.cycle",
+        "inventory.reconcile",
+        "events.tick",
+        "events.deliver",
+        "events.clean",
+    )
+}
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_TASK_SERIALIZER = "json"
 CELERY_ACCEPT_CONTENT = ["json"]

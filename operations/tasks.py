@@ -11,10 +11,6 @@ from django.db.models.functions import Now
 from operations import engine, idempotency, poller, queue, retrying
 from operations.models import Operation
 
-# The clockwork's tasks, several a second, tell no monitor of themselves: Flower would show little
-# else.
-QUIET = {"send_events": False}
-
 
 @shared_task(name="operations.turn")  # type: ignore[untyped-decorator]
 def turn(pk: int) -> None:
@@ -23,14 +19,14 @@ def turn(pk: int) -> None:
         queue.hint(Operation.objects.get(pk=pk), delay_s=delay)
 
 
-@shared_task(name="operations.poll", **QUIET)  # type: ignore[untyped-decorator]
+@shared_task(name="operations.poll")  # type: ignore[untyped-decorator]
 def poll(pk: int) -> None:
     delay = poller.poll_cluster(pk)
     if delay is not None:
         queue.send("operations.poll", pk, delay_s=delay)
 
 
-@shared_task(name="operations.sweep", **QUIET)  # type: ignore[untyped-decorator]
+@shared_task(name="operations.sweep")  # type: ignore[untyped-decorator]
 def sweep() -> None:
     """Hint at each due operation and missing poller: after a crash this is the normal path."""
     overdue = Now() - datetime.timedelta(seconds=1)

@@ -20,6 +20,8 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from clusters.models import ONLINE, PENDING, REFUSED, UNREACHABLE, Cluster
+from events.models import PENDING as PENDING_DELIVERY
+from events.models import Delivery
 from operations.models import RUNNING, UNFINISHED, Lane, Operation
 from vms.models import VirtualMachine
 
@@ -61,6 +63,7 @@ def of_the_database() -> Families:
     yield from lanes()
     yield from clusters(now)
     yield from vms()
+    yield from deliveries(now)
 
 
 def database_now() -> datetime.datetime:
@@ -153,6 +156,17 @@ def vms() -> Families:
     for row in rows.values("cluster__name", "status").annotate(count=Count("pk")):
         family.add_metric([row["cluster__name"], row["status"]], row["count"])
     yield family
+
+
+def deliveries(now: datetime.datetime) -> Families:
+    count = gauge("webhook_deliveries_pending", "Deliveries to webhooks that are still to be made.")
+    oldest = gauge("webhook_delivery_oldest_seconds", "Age of the oldest of them.")
+    found = Delivery.objects.filter(state=PENDING_DELIVERY).aggregate(
+        count=Count("pk"), oldest=Min("created_at")
+    )
+    count.add_metric([], found["count"])
+    oldest.add_metric([], seconds(now, found["oldest"] or now))
+    yield from (count, oldest)
 
 
 def queues() -> Families:

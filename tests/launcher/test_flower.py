@@ -32,6 +32,16 @@ def test_a_broker_that_the_environment_names_comes_first(tmp_path, monkeypatch):
     assert flower_env(tmp_path)["REDIS_URL"] == "redis://broker.example.com:6379/3"
 
 
+def test_all_that_the_clock_starts_is_quiet():
+    from izvor_project.celery import app
+
+    app.loader.import_default_modules()
+    ticks = {entry["task"] for entry in app.conf.beat_schedule.values()}
+    others = {"operations.poll", "inventory.cycle", "events.deliver"}
+    assert {name for name in ticks | others if app.tasks[name].send_events} == set()
+    assert app.tasks["operations.turn"].send_events
+
+
 @pytest.mark.slow
 def test_it_shows_workers_and_turns_by_name_but_no_tick(tmp_path: Path):
     state = open_state(tmp_path / "state")

@@ -1,6 +1,7 @@
 """What goes to production says the same as the code: settings, image, lock files."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -50,14 +51,14 @@ def test_every_setting_is_explained_and_nothing_else_is():
 
 
 def test_compose_passes_every_explained_setting_on():
-    for name in ("migrate", "web", "worker", "watcher", "beat"):
+    for name in ("migrate", "web", "worker", "watcher", "sender", "beat"):
         environment = compose()["services"][name]["environment"]
         assert set(environment) == explained() - NOT_FOR_CONTAINERS - FOR_FLOWER
 
 
 def test_compose_checks_the_health_of_all_that_stays():
     services = compose()["services"]
-    ours = {"web", "worker", "watcher", "beat", "flower"}
+    ours = {"web", "worker", "watcher", "sender", "beat", "flower"}
     assert set(services) == {"postgres", "redis", "migrate", *ours}
     assert {name for name in services if "healthcheck" not in services[name]} == {"migrate"}
     for name in ours:
@@ -72,18 +73,22 @@ def test_each_queue_has_a_worker_and_the_clock_is_alone():
     services = compose()["services"]
     served = {
         word.removeprefix("--queues=")
-        for name in ("worker", "watcher")
+        for name in ("worker", "watcher", "sender")
         for word in services[name]["command"]
         if word.startswith("--queues=")
     }
     assert served == {queue.name for queue in CELERY_TASK_QUEUES}
-    with_clock = [name for name, service in services.items() if "beat" in str(service["command"])]
+    with_clock = [
+        name for name, service in services.items() if "beat" in service.get("command", [])
+    ]
     assert with_clock == ["beat"]
 
 
 def test_what_a_network_could_misuse_is_published_on_loopback_only():
     published = {
-        name: service["ports"] for name, service in compose()["services"].items() if "ports" in service
+        name: service["ports"]
+        for name, service in compose()["services"].items()
+        if "ports" in service
     }
     assert set(published) == {"web", "flower"}
     assert published["web"] == ["${IZVOR_BIND:-127.0.0.1}:${IZVOR_PORT:-8082}:8082"]
@@ -94,7 +99,7 @@ def test_flower_does_not_start_without_a_login():
     (_, _, script) = compose()["services"]["flower"]["command"]
     done = subprocess.run(
         ["sh", "-c", script.replace("$$", "$")],
-        env={"PATH": "/nonexistent", "FLOWER_BASIC_AUTH": ""},
+        env={"PATH": os.defpath, "FLOWER_BASIC_AUTH": ""},
         capture_output=True,
         text=True,
         timeout=10,

@@ -1,4 +1,4 @@
-"""Behind a reverse proxy: whose word is taken, what TLS turns on; and the headers of every answer."""
+"""Behind a reverse proxy: whose word is taken, what TLS turns on; the headers of every answer."""
 
 from __future__ import annotations
 
@@ -142,7 +142,6 @@ def test_no_answer_can_be_framed_sniffed_or_tell_where_from(path, project):
     assert answer["X-Content-Type-Options"] == "nosniff"
     assert answer["X-Frame-Options"] == "DENY"
     assert answer["Referrer-Policy"] in {"same-origin", "no-referrer"}
-    assert answer["Cross-Origin-Opener-Policy"] == "same-origin"
 
 
 @pytest.mark.parametrize("path", ["/api/v1/vms", "/api/v1/nothing", "/health/live", "/metrics"])
@@ -155,14 +154,13 @@ def test_the_docs_page_loads_only_what_is_ours(project):
     policy = APIClient().get("/api/docs")["Content-Security-Policy"]
     assert "default-src 'self'" in policy
     assert "http" not in policy
+    script = APIClient().get("/api/docs?script=")
+    assert script["Content-Type"].startswith("application/javascript")
 
 
-@pytest.mark.parametrize("path", ["/api/v1/vms", "/admin/login/", "/console", "/health/live"])
+@pytest.mark.parametrize("path", ["/api/v1/vms", "/api/docs", "/console", "/metrics"])
 def test_a_host_that_is_not_ours_is_refused(path, project):
-    answer = APIClient().get(path, HTTP_HOST="evil.example.com")
-    if path != "/health/live":
-        assert answer.status_code == 400
-        assert answer.json()["code"] == "malformed"
+    assert APIClient().get(path, HTTP_HOST="evil.example.com").status_code == 400
 
 
 def test_a_body_that_is_too_large_is_refused_before_it_is_read(api):
