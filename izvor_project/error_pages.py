@@ -8,8 +8,8 @@ from http import HTTPStatus
 from django.http import HttpRequest, HttpResponse
 from django.template.loader import render_to_string
 
+from accounts.request_id import current_request_id
 from izvor_project.api import problems
-from izvor_project.request_id import current_request_id
 
 Handler = Callable[..., HttpResponse]
 
