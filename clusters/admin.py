@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.widgets import UnfoldAdminPasswordToggleWidget
+from unfold.widgets import UnfoldAdminCheckboxSelectMultiple, UnfoldAdminPasswordToggleWidget
 
 from accounts.actors import Actor
 from accounts.admin_site import (
@@ -32,7 +32,17 @@ from accounts.admin_site import (
 )
 from accounts.admin_verbs import Verb, VerbsMixin, as_list
 from clusters.environment import endpoint
-from clusters.models import ONLINE, PENDING, REFUSED, UNREACHABLE, Cluster, Network, Node, Storage
+from clusters.models import (
+    ONLINE,
+    PENDING,
+    REFUSED,
+    REPAIRS,
+    UNREACHABLE,
+    Cluster,
+    Network,
+    Node,
+    Storage,
+)
 from clusters.probe import probe
 from events.admin_site import AuditedAdmin
 
@@ -50,6 +60,14 @@ class ClusterForm(forms.ModelForm):  # type: ignore[type-arg]
         help_text="The token's secret, or the password. Empty: the stored one stays.",
     )
 
+    repairs = forms.MultipleChoiceField(
+        choices=REPAIRS,
+        required=False,
+        widget=UnfoldAdminCheckboxSelectMultiple(),
+        help_text="What Izvor puts right by itself where cluster and database differ; what differs "
+        "is shown in any case.",
+    )
+
     class Meta:
         model = Cluster
         fields = [
@@ -63,6 +81,7 @@ class ClusterForm(forms.ModelForm):  # type: ignore[type-arg]
             "preferred_node",
             "vmid_min",
             "vmid_max",
+            "repairs",
             "is_enabled",
         ]
 
@@ -127,7 +146,7 @@ class ClusterAdmin(EventsAreHistory, VerbsMixin, AuditedAdmin):
                 ]
             },
         ),
-        ("VMs on it", {"fields": ["preferred_node", "vmid_min", "vmid_max"]}),
+        ("VMs on it", {"fields": ["preferred_node", "vmid_min", "vmid_max", "repairs"]}),
         (
             "Which cluster it is",
             {"fields": ["kind", "pve_name", "ca_fingerprint", "is_from_environment"]},

@@ -35,6 +35,15 @@ ADVICE: dict[str, tuple[str, str]] = {
     "vm_gone": ("somebody deleted or replaced it meanwhile", "nothing was touched"),
     "vm_replaced": ("somebody deleted or replaced it meanwhile", "nothing was touched"),
     "template_gone": ("somebody deleted or replaced it meanwhile", "nothing was touched"),
+    "template_replaced": ("somebody deleted or replaced it meanwhile", "nothing was touched"),
+    "image_gone": (
+        "the ISO or cloud image was removed from its storage meanwhile",
+        "choose another, or bring it back",
+    ),
+    "has_linked_clones": (
+        "somebody made a linked clone of the template while it was being deleted",
+        "delete that one first; the template is as it was",
+    ),
     "stuck_lock": (
         "a worker of a clone, snapshot or migration died in Proxmox and left a lock that no token "
         "can clear",

@@ -134,6 +134,8 @@ class Operation(models.Model):
                 name="ended_operations_with_secrets",
             ),
             models.Index(fields=["project", "-id"], name="operations_of_a_project"),
+            models.Index(fields=["created_at"], name="operations_by_time"),
+            models.Index(fields=["ended_at"], condition=Q(state=FAILED), name="failed_operations"),
             models.Index(fields=["upid"], condition=~Q(upid=""), name="operation_of_a_upid"),
         ]
         constraints = [

@@ -11,6 +11,7 @@ from django.test import Client
 
 from accounts.models import Project
 from accounts.people import OPERATORS, VIEWERS
+from tests.console.conftest import vm, web_process  # noqa: F401 - fixtures of the browser's tests
 
 PASSWORD = "a long password"
 

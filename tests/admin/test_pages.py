@@ -208,9 +208,11 @@ def test_a_clusters_secret_goes_in_and_never_comes_out(browser, cluster):
     assert cluster.secret == "a planted secret"
     assert "a planted secret" not in browser.get(address).content.decode()
     assert "a planted secret" not in cluster.sealed_secret
-    browser.post(address, {**form, "new_secret": ""})
+    assert cluster.repairs == []
+    browser.post(address, {**form, "new_secret": "", "repairs": ["R1", "R3"]})
     cluster.refresh_from_db()
     assert cluster.secret == "a planted secret"
+    assert cluster.repairs == ["R1", "R3"]
 
 
 def test_a_cluster_without_a_secret_or_with_a_bad_address_is_refused(browser):

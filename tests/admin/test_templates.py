@@ -31,7 +31,9 @@ def test_a_template_is_offered_or_hidden_by_a_press(browser, cluster):
 
 def test_one_is_built_from_a_url_as_the_api_does(browser, cluster):
     assert "Build from URL" in text_of(browser.get(page(Template, "changelist")))
-    assert "sha256" in text_of(browser.get(BUILD))
+    offered = text_of(browser.get(BUILD))
+    for value in ("windows", "pve3", "demo"):
+        assert f'<option value="{value}"' in offered
     form = {"name": "debian-13", "url": IMAGE, "os_type": "linux", "disk_size": "5"}
     answer = browser.post(BUILD, form)
     assert answer.status_code == 302, answer.content.decode()

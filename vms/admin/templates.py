@@ -178,8 +178,9 @@ class BuildForm(VerbForm):
         for name, field in self.fields.items():
             if isinstance(field, forms.ChoiceField):
                 field.widget = UnfoldAdminSelectWidget()
-                if name in choices:
-                    field.choices = [("", "any"), *((one, one) for one in choices[name])]
+                given = [("", "any"), *((one, one) for one in choices.get(name, ()))]
+                # Set again, since it is the field that tells its widget.
+                field.choices = given if name in choices else field.choices
             else:
                 field.widget = UnfoldAdminTextInputWidget()
 
