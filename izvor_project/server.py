@@ -29,7 +29,8 @@ def run(app: str, **options: Any) -> None:
     config = uvicorn.Config(app, **options)
     server = Server(config)
     if config.workers > 1:
-        Multiprocess(config, target=server.run, sockets=[config.bind_socket()]).run()
+        # Its processes are plain servers: at their end they wait out their short patience.
+        Multiprocess(config, sockets=[config.bind_socket()]).run()
         return
     with contextlib.suppress(KeyboardInterrupt):
         server.run()

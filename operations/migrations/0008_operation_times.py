@@ -6,7 +6,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('operations', '0006_keys_for_what_is_done_at_once'),
+        ('operations', '0007_operation_request_id'),
     ]
 
     operations = [
