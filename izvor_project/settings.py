@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from kombu import Queue
+from kombu.entity import Queue
 
 from izvor_project import env
 
@@ -208,7 +208,10 @@ CELERY_TIMEZONE = "UTC"
 CELERY_TASK_DEFAULT_QUEUE = "turns"
 # Watching has a queue of its own, and so has telling webhooks, so that a deploy can give each
 # workers of its own.
-CELERY_TASK_QUEUES = [Queue(name, routing_key=name) for name in ("turns", "watch", "deliver")]
+CELERY_TASK_QUEUES = [
+    Queue(name, routing_key=name)  # type: ignore[no-untyped-call]
+    for name in ("turns", "watch", "deliver")
+]
 CELERY_TASK_ROUTES = {
     "operations.poll": {"queue": "watch"},
     "operations.clean": {"queue": "watch"},
