@@ -18,7 +18,7 @@ check_env := IZVOR_SECRET_KEY=for-checks-only
 # Enough for tools that read the settings and connect to nothing.
 no_servers := $(check_env) DATABASE_URL=postgres://unused@127.0.0.1/unused REDIS_URL=redis://127.0.0.1
 
-.PHONY: help build dev flower test test-slow lint fmt lock clean conformance chaos peers
+.PHONY: help build dev flower test test-slow lint fmt lock clean bench conformance chaos peers
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 | \2/p' $(call quote,$(here)) | awk -F'|' '{printf "%-20s%s\n", $$1, $$2}'
@@ -44,6 +44,10 @@ test-slow: ## the tests that take longer: real kills, a fresh clone brought up
 	@$(install) $(everything)
 	@$(npm) install
 	@$(launcher) run -- $(python) -m pytest -n 2 --dist loadfile -m slow $(ARGS)
+
+bench: ## how fast it is, against floors measured beside it (ARGS="list-100 --record" …)
+	@$(install) $(everything)
+	@cd $(root) && exec $(python) -m benchmarks $(ARGS)
 
 conformance: ## replay recorded Proxmox exchanges against the simulator
 	@$(install) $(everything)

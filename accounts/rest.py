@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from typing import Any
 
 from django.conf import settings
@@ -75,27 +75,30 @@ def refuse_unknown_params(request: Request, known: Set[str]) -> None:
 
 
 def page_of(
-    request: Request, queryset: QuerySet[Any], *, order: str = "pk"
+    request: Request, queryset: QuerySet[Any], *, order: str = "pk", columns: Sequence[str] = ()
 ) -> tuple[list[Any], dict[str, Any]]:
     """One keyset page: its rows, and `count` and `next` of the list it belongs to.
 
     Pages are cut by `order` (a unique field, "-" for descending), so rows that come or go between
-    two requests shift nothing.
+    two requests shift nothing. With `columns` the rows are tuples of these instead of models; the
+    first is the order's.
     """
     limit, after = _limit(request), _cursor(request)
     field, backwards = order.removeprefix("-"), order.startswith("-")
-    count = queryset.count()
     rows = queryset.order_by(order)
     if after is not None:
         rows = rows.filter(**{f"{field}__{'lt' if backwards else 'gt'}": after})
-    found = list(rows[: limit + 1])
+    found = list((rows.values_list(*columns) if columns else rows)[: limit + 1])
     more = len(found) > limit
     found = found[:limit]
     following = None
     if more:
         params = request.query_params.copy()
-        params["cursor"] = _encode(getattr(found[-1], field))
+        last = found[-1]
+        params["cursor"] = _encode(last[0] if columns else getattr(last, field))
         following = request.build_absolute_uri(f"{request.path}?{params.urlencode()}")
+    # A first page that holds all of them has counted them already.
+    count = queryset.count() if more or after is not None else len(found)
     return found, {"count": count, "next": following}
 
 

@@ -1,1 +1,1 @@
-"""What Izvor is measured by, each runnable alone: `python -m benchmarks.NAME`. See docs/."""
+"""What Izvor is measured by: `make bench`. See docs/performance.md."""

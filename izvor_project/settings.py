@@ -148,6 +148,7 @@ AUTH_PASSWORD_VALIDATORS = [
 
 _why = "`make dev` starts a database of its own; elsewhere give postgres://user:password@host/name."
 DATABASES: dict[str, dict[str, Any]] = {"default": env.database("DATABASE_URL", _why)}
+DATABASES["default"]["ENGINE"] = "izvor_project.postgres"
 DATABASES["default"]["ATOMIC_REQUESTS"] = False
 DATABASES["default"].setdefault("OPTIONS", {})
 DATABASES["default"]["OPTIONS"].update(

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import QuerySet
-
 from operations.models import Operation
 from operations.rest import renders
+from vms.bodies import vm_body
 from vms.models import VirtualMachine
-from vms.serializers import vm_body
 
 # The verb of `POST …/actions` that makes an operation of this kind.
 VERB_OF = {
@@ -27,13 +25,9 @@ VERB_OF = {
 }
 
 
-def shown(queryset: QuerySet[VirtualMachine]) -> QuerySet[VirtualMachine]:
-    """With what `vm_body` wants beside the row."""
-    return queryset.select_related("cluster", "project", "size", "usage")
-
-
 def subject(operation: Operation) -> VirtualMachine:
-    return shown(VirtualMachine.objects.subject_of(operation)).get()
+    found: VirtualMachine = VirtualMachine.objects.subject_of(operation).get()
+    return found
 
 
 def changed_body(vm: VirtualMachine, *, pending: list[str]) -> dict[str, Any]:

@@ -57,6 +57,12 @@ GIB = 1024**3
 SETTLED_AFTER = datetime.timedelta(seconds=15)
 
 
+def disk_gib_of(disk_bytes: int) -> float:
+    """GiB, as a whole number where it is one."""
+    whole, rest = divmod(disk_bytes, GIB)
+    return round(disk_bytes / GIB, 2) if rest else whole
+
+
 class Size(models.Model):
     """A named set of hardware (others say flavour, instance type)."""
 
@@ -205,8 +211,7 @@ class VirtualMachine(models.Model):
     @property
     def disk_gib(self) -> float:
         """GiB, as a whole number where it is one."""
-        exact = self.disk_bytes / GIB
-        return int(exact) if exact == int(exact) else round(exact, 2)
+        return disk_gib_of(self.disk_bytes)
 
 
 class Snapshot(models.Model):

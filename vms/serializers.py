@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import re
 from typing import Any
 
@@ -18,7 +17,7 @@ from vms.fields import (
     StrictChoiceField,
     StrictIntegerField,
 )
-from vms.models import CORES, DISK_GIB, MEMORY_MIB, OSTYPES, Size, VirtualMachine, VmUsage
+from vms.models import CORES, DISK_GIB, MEMORY_MIB, OSTYPES, Size, VirtualMachine
 
 COUNT_MAX = 100
 _METADATA_KEY = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
@@ -265,59 +264,6 @@ class SizeSerializer(serializers.ModelSerializer[Size]):
         fields = ["name", "cores", "memory", "disk_size", "description"]
 
 
-def vm_body(vm: VirtualMachine) -> dict[str, Any]:
-    """A VM as the API shows it. Wants `cluster`, `project`, `size` and `usage` selected with it."""
-    usage = getattr(vm, "usage", None) or _NO_USAGE
-    return {
-        "id": str(vm.vmid),
-        "uuid": str(vm.uuid),
-        "cluster": vm.cluster.name,
-        "node": vm.node or None,
-        "project": vm.project.name if vm.project else None,
-        "name": vm.name,
-        "description": vm.description,
-        "tags": vm.tags,
-        "metadata": vm.metadata,
-        "status": vm.status,
-        "template": vm.template_name or None,
-        "os_type": vm.os_type,
-        "os_template": vm.os_template or None,
-        "size": vm.size.name if vm.size else None,
-        "cores": vm.cores,
-        "memory": vm.memory_mib,
-        "disk_size": vm.disk_gib,
-        "ip_address": vm.ip_address,
-        "ipv6_address": vm.ipv6_address,
-        "mac_address": vm.mac_address or None,
-        "network": vm.network or None,
-        "cloud_init": vm.cloud_init,
-        "cpu_usage": round(usage.cpu_percent, 2),
-        "memory_used": usage.memory_used_bytes,
-        "disk_read": usage.disk_read_bytes,
-        "disk_write": usage.disk_write_bytes,
-        "net_in": usage.net_in_bytes,
-        "net_out": usage.net_out_bytes,
-        "uptime": usage.uptime_s,
-        "protected": vm.is_protected,
-        "task": str(vm.task) if vm.task else None,
-        "last_error": vm.last_error or None,
-        "created_at": vm.created_at,
-        "updated_at": vm.updated_at,
-        "synced_at": seen_at(vm),
-        "stale": is_stale(vm),
-    }
-
-
-_NO_USAGE = VmUsage()
-
-
 def is_stale(vm: VirtualMachine) -> bool:
     """It vanished from its cluster, or that has gone silent: the values are those seen last."""
     return vm.missing_since is not None or not vm.cluster.is_online
-
-
-def seen_at(vm: VirtualMachine) -> datetime.datetime | None:
-    """When it was last looked at: itself, or in the list (which writes no unchanged row)."""
-    if vm.missing_since is not None or vm.synced_at is None:
-        return vm.synced_at
-    return max(vm.synced_at, vm.cluster.seen_at or vm.synced_at)

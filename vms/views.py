@@ -25,7 +25,8 @@ from accounts.rest import (
 from operations.refusals import Conflict, NotFound
 from operations.rest import accepted, flag_of, idempotent
 from vms import actions, console
-from vms.answers import changed_body, shown
+from vms.answers import changed_body
+from vms.bodies import bodies_of, vm_body
 from vms.dry_run import describe_creation
 from vms.models import STATUSES, GivenUpVmid, VirtualMachine
 from vms.refresh import refresh_vm
@@ -34,7 +35,6 @@ from vms.serializers import (
     UpdateVmSerializer,
     changes_of,
     new_vm_of,
-    vm_body,
 )
 from vms.series import series_body
 from vms.size_views import SizeViewSet
@@ -48,7 +48,7 @@ def find_vm(request: Request, wanted: str) -> VirtualMachine:
 
     Raises NotFound for what the caller may not see too, Conflict for an ambiguous or given-up VMID.
     """
-    visible = shown(VirtualMachine.objects.visible_to(actor_of(request)))
+    visible = VirtualMachine.objects.visible_to(actor_of(request)).select_related("cluster")
     if re.fullmatch(r"[0-9]{3,9}", wanted):
         return _find_by_vmid(request, visible, int(wanted))
     try:
@@ -92,9 +92,9 @@ class VmViewSet(ViewSet):
 
     def list(self, request: Request) -> Response:
         refuse_unknown_params(request, FILTERS | PAGING)
-        queryset = filtered(shown(VirtualMachine.objects.visible_to(actor_of(request))), request)
-        rows, page = page_of(request, queryset)
-        return listing("vms", [vm_body(vm) for vm in rows], page)
+        queryset = filtered(VirtualMachine.objects.visible_to(actor_of(request)), request)
+        rows, page = page_of(request, queryset, columns=["pk"])
+        return listing("vms", bodies_of([pk for (pk,) in rows]), page)
 
     def retrieve(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, {"cluster", "refresh"})

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from launcher.state import open_temporary_state
-from tests.chaos.stack import Stack
+from tests.stack import Stack
 
 CHECKS = (
     "not_a_server_error",

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from launcher.state import open_temporary_state
 from tests.chaos.clients import Account, Client
 from tests.chaos.mischief import Mischief
-from tests.chaos.stack import Stack, wait_until
+from tests.stack import Stack, wait_until
 
 if TYPE_CHECKING:
     from operations.models import Operation

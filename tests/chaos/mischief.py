@@ -8,7 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from tests.chaos.stack import WORKERS, Stack
+from tests.stack import WORKERS, Stack
 
 KILL_EVERY_S = 5.0
 SHARE = 0.05

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from launcher.state import open_temporary_state
-from tests.chaos.stack import Stack
+from tests.stack import Stack
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 

@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,17 @@ from launcher.state import StateFolder
 
 WORKERS = ("worker-1", "worker-2")
 TOKEN_ID = "root@pam!chaos"
-SIMULATOR_SPEED = 20
+
+
+@dataclass(frozen=True)
+class Makeup:
+    """What differs between a stack that is harassed and one that is measured."""
+
+    settings: str = "tests.chaos.settings"
+    auth: str = "none"
+    simulator: tuple[str, ...] = ("--faults", "--vms", "6", "--speed", "20")
+    workers: tuple[str, ...] = WORKERS
+    env: tuple[tuple[str, str], ...] = ()
 
 
 class Part:
@@ -67,8 +78,9 @@ class Part:
 class Stack:
     """All of Izvor on a folder of its own."""
 
-    def __init__(self, state: StateFolder, seed: int) -> None:
+    def __init__(self, state: StateFolder, seed: int, makeup: Makeup = Makeup()) -> None:
         self.state = state
+        self.makeup = makeup
         self.chance = random.Random(seed)
         self.ca_file = state.folder("simulator") / "ca.pem"
         self.simulator_port = remembered_port(
@@ -81,15 +93,15 @@ class Stack:
         self.env = {**services.env, **self._izvor_env()}
         postgres, valkey = services.children
         parts = [postgres, valkey, self._simulator(), self._web()]
-        parts += [self._worker(name) for name in WORKERS] + [self._beat()]
+        parts += [self._worker(name) for name in makeup.workers] + [self._beat()]
         self.parts = {child.name: Part(child, state.logs) for child in parts}
 
     def _izvor_env(self) -> dict[str, str]:
         return {
-            "DJANGO_SETTINGS_MODULE": "tests.chaos.settings",
+            "DJANGO_SETTINGS_MODULE": self.makeup.settings,
             "IZVOR_SECRET_KEY": "the key of one run",
             "IZVOR_PORT": str(self.web_port),
-            "IZVOR_AUTH": "none",
+            "IZVOR_AUTH": self.makeup.auth,
             "IZVOR_LOG_LEVEL": "INFO",
             "IZVOR_PROXMOX_KIND": "simulator",
             "PROXMOX_URL": f"https://127.0.0.1:{self.simulator_port}",
@@ -97,11 +109,12 @@ class Stack:
             "PROXMOX_TOKEN_SECRET": self.proxmox_secret,
             "PROXMOX_CA_FILE": str(self.ca_file),
             "PYTHONUNBUFFERED": "1",
+            **dict(self.makeup.env),
         }
 
     def _simulator(self) -> Child:
-        argv = [*(sys.executable, "-m", "pve_simulator", "--faults", "--vms", "6")]
-        argv += ["--port", str(self.simulator_port), "--speed", str(SIMULATOR_SPEED)]
+        argv = [*(sys.executable, "-m", "pve_simulator", *self.makeup.simulator)]
+        argv += ["--port", str(self.simulator_port)]
         argv += ["--state", str(self.ca_file.parent)]
         env = {**self.env, "PVE_SIMULATOR_TOKEN": f"{TOKEN_ID}={self.proxmox_secret}"}
         return Child(
@@ -129,25 +142,26 @@ class Stack:
         return Child("beat", argv, env=self.env, cwd=ROOT)
 
     def __enter__(self) -> Stack:
-        for name in ("postgres", "valkey", "simulator"):
-            self.parts[name].start()
-            self.parts[name].wait_ready()
-        prepare = Part(
-            Child(
-                "prepare",
-                [sys.executable, str(ROOT / "manage.py"), "prepare"],
-                env=self.env,
-                cwd=ROOT,
-            ),
-            self.state.logs,
-        )
-        prepare.start()
-        assert prepare.running is not None
-        assert prepare.running.guard.wait(120) == 0, prepare.log.read_text()
-        for name in ("web", *WORKERS, "beat"):
+        self.start("postgres", "valkey", "simulator")
+        self.prepare()
+        for name in ("web", *self.makeup.workers, "beat"):
             self.parts[name].start()
         self.parts["web"].wait_ready()
         return self
+
+    def start(self, *names: str) -> None:
+        """Start these, each when the one before it is ready."""
+        for name in names:
+            self.parts[name].start()
+            self.parts[name].wait_ready()
+
+    def prepare(self) -> None:
+        """`manage.py prepare`, in a process of its own."""
+        argv = [sys.executable, str(ROOT / "manage.py"), "prepare"]
+        prepare = Part(Child("prepare", argv, env=self.env, cwd=ROOT), self.state.logs)
+        prepare.start()
+        assert prepare.running is not None
+        assert prepare.running.guard.wait(120) == 0, prepare.log.read_text()
 
     def __exit__(self, *_: object) -> None:
         for part in reversed(self.parts.values()):

@@ -1,0 +1,1 @@
+"""Django's Postgres, with one thing made fast: see `base`."""

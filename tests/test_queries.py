@@ -1,0 +1,79 @@
+"""How many queries things take: the same for many as for few. No times are measured here."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from accounts.actors import MEMBER
+from clusters.connect import connect
+from inventory import cycle, guests
+from tests.conftest import client_with
+from vms.models import VirtualMachine, VmUsage
+
+pytestmark = pytest.mark.django_db
+API = "/api/v1"
+# The token and the note of its use, a page's keys, its count, its rows.
+OF_A_LIST = 5
+OF_A_CREATION = 46
+# The VMs, the templates, who was deleted just now, the usage.
+OF_THE_SAME_LIST = 4
+
+
+def many(cluster, project, count: int) -> None:
+    made = VirtualMachine.objects.bulk_create(
+        VirtualMachine(cluster=cluster, project=project, vmid=5000 + n, name=f"many-{n}")
+        for n in range(count)
+    )
+    VmUsage.objects.bulk_create(VmUsage(vm=vm) for vm in made)
+
+
+@pytest.mark.parametrize("count", [10, 200])
+def test_a_list_takes_the_same_queries_for_many_as_for_few(
+    count, cluster, project, django_assert_num_queries
+):
+    many(cluster, project, count)
+    client = client_with(project, MEMBER)
+    with django_assert_num_queries(OF_A_LIST):
+        body = client.get(f"{API}/vms?limit=5").json()
+    assert (len(body["vms"]), body["count"]) == (5, count)
+    # All on one page are counted by being there, and the token was noted a moment ago.
+    with django_assert_num_queries(OF_A_LIST - 2):
+        body = client.get(f"{API}/vms").json()
+    assert (len(body["vms"]), body["count"], body["next"]) == (count, count, None)
+
+
+def test_a_creation_takes_a_stated_number_of_queries(cluster, project, django_assert_num_queries):
+    client = client_with(project, MEMBER)
+    client.get(f"{API}/nothing")
+    asked = {"name": "web", "template": "ubuntu-22.04", "size": "small"}
+    with django_assert_num_queries(OF_A_CREATION):
+        assert client.post(f"{API}/vms", asked).status_code == 202
+
+
+def test_the_same_list_again_writes_no_metadata_and_no_usage(cluster):
+    resources = connect(cluster).resources(timeout_s=10)
+    began = cycle.database_now()
+    guests.sync_guests(cluster, resources, began)
+    before, rows = stamps_of_usage(), list(cluster.vms.order_by("pk").values())
+    assert before
+    later = cycle.database_now()
+    with CaptureQueriesContext(connection) as queries:
+        guests.sync_guests(cluster, resources, later)
+    found = [re.match(r"\s*(?:UPDATE|INSERT INTO|DELETE FROM) \"?(\w+)", q["sql"]) for q in queries]
+    # One statement carries all usage there, and finds none that differs.
+    assert [match[1] for match in found if match] == ["vms_vmusage"]
+    assert stamps_of_usage() == before
+    assert list(cluster.vms.order_by("pk").values()) == rows
+    assert len(queries) == OF_THE_SAME_LIST
+
+
+def stamps_of_usage() -> list[tuple[object, ...]]:
+    """Where each row lies and who wrote it: another if it was written again, even as it was."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT vm_id, ctid::text, xmin::text FROM vms_vmusage ORDER BY vm_id")
+        found: list[tuple[object, ...]] = cursor.fetchall()
+    return found
