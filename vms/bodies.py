@@ -139,13 +139,17 @@ def body_of(vm: Columns) -> dict[str, Any]:
         "last_error": vm.last_error or None,
         "created_at": vm.created_at,
         "updated_at": vm.updated_at,
-        "synced_at": seen_at(vm),
+        "synced_at": seen_at(vm.missing_since, vm.synced_at, vm.cluster_seen_at),
         "stale": is_stale or vm.cluster_state != ONLINE,
     }
 
 
-def seen_at(vm: Columns) -> datetime.datetime | None:
+def seen_at(
+    missing_since: datetime.datetime | None,
+    synced_at: datetime.datetime | None,
+    cluster_seen_at: datetime.datetime | None,
+) -> datetime.datetime | None:
     """When it was last looked at: itself, or in the list (which writes no unchanged row)."""
-    if vm.missing_since is not None or vm.synced_at is None:
-        return vm.synced_at
-    return max(vm.synced_at, vm.cluster_seen_at or vm.synced_at)
+    if missing_since is not None or synced_at is None:
+        return synced_at
+    return max(synced_at, cluster_seen_at or synced_at)

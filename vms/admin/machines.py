@@ -30,8 +30,8 @@ from templates_app.models import Template
 from vms import charts, console
 from vms.admin import filters, shown
 from vms.admin.verbs import OF_A_SNAPSHOT, VERBS
+from vms.bodies import seen_at
 from vms.models import VirtualMachine
-from vms.serializers import seen_at
 from vms.series import TIMEFRAMES, read_points
 
 # A person waits for the charts, in a page.
@@ -230,7 +230,7 @@ class VirtualMachineAdmin(EventsAreHistory, LiveMixin, LiveListMixin, VerbsMixin
             "warnings": shown.warnings(row),
             "hardware": shown.hardware(row),
             "usage": shown.usage_now(row),
-            "seen": moment(seen_at(row)),
+            "seen": moment(seen_at(row.missing_since, row.synced_at, row.cluster.seen_at)),
             "snapshots": snapshots,
             "snapshots_seen": moment(row.snapshots_at),
             "tasks": [shown.task_row(task) for task in recent.order_by("-pk")[:TASKS_SHOWN]],
