@@ -14,7 +14,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from unfold.widgets import UnfoldAdminCheckboxSelectMultiple, UnfoldAdminPasswordToggleWidget
+from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget, UnfoldAdminPasswordToggleWidget
 
 from accounts.actors import Actor
 from accounts.admin_site import (
@@ -63,7 +63,7 @@ class ClusterForm(forms.ModelForm):  # type: ignore[type-arg]
     repairs = forms.MultipleChoiceField(
         choices=REPAIRS,
         required=False,
-        widget=UnfoldAdminCheckboxSelectMultiple(),
+        widget=UnfoldAdminCheckboxSelectMultipleWidget(),
         help_text="What Izvor puts right by itself where cluster and database differ; what differs "
         "is shown in any case.",
     )
