@@ -16,7 +16,7 @@ import re
 from dataclasses import dataclass
 
 import structlog
-from django.db.models import F, QuerySet
+from django.db.models import QuerySet
 from django.utils import timezone
 
 from accounts.actors import SYSTEM
@@ -27,6 +27,7 @@ from operations.models import Operation
 from operations.refusals import Refusal
 from proxmox import ProxmoxError
 from vms import actions
+from vms.attention import MISSING, ORPHAN, UNMARKED, conditions
 from vms.models import VirtualMachine
 from vms.userdata import iso_storages
 
@@ -56,24 +57,17 @@ def living(cluster: Cluster) -> QuerySet[VirtualMachine]:
 
 def missing(cluster: Cluster) -> QuerySet[VirtualMachine]:
     """R1. An unreachable cluster marks none: its rows are stale."""
-    return living(cluster).filter(missing_since__isnull=False)
+    return living(cluster).filter(conditions()[MISSING])
 
 
 def orphans(cluster: Cluster) -> QuerySet[VirtualMachine]:
     """R2. Their mark names a VM of this cluster that is not this row."""
-    return living(cluster).filter(marked_as__isnull=False).exclude(marked_as=F("uuid"))
+    return living(cluster).filter(conditions()[ORPHAN])
 
 
 def unmarked(cluster: Cluster) -> QuerySet[VirtualMachine]:
     """R3. Made by us, read since, and without a mark."""
-    return living(cluster).filter(
-        is_ours=True,
-        marked_as=None,
-        details_at__isnull=False,
-        missing_since=None,
-        has_failed=False,
-        doing="",
-    )
+    return living(cluster).filter(conditions()[UNMARKED])
 
 
 def lost_isos(cluster: Cluster) -> list[str]:

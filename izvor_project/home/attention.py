@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
@@ -17,7 +16,7 @@ from izvor_project.home.capacity import FULL
 from operations.admin.shown import title_of
 from operations.models import Operation
 from templates_app.models import Template
-from vms.attention import IN_ERROR, LOCKED, MISSING, conditions
+from vms.attention import IN_ERROR, LOCKED, MISSING, ORPHAN, UNMARKED, conditions
 from vms.models import VirtualMachine
 
 # Named one by one up to here; of more, only how many there are.
@@ -29,6 +28,8 @@ VM_WORDS = {
     IN_ERROR: "was not made successfully",
     MISSING: "is not on its cluster any more",
     LOCKED: "is locked in Proxmox, and no task of Izvor's is at work on it",
+    ORPHAN: "bears the mark of a VM that Izvor does not know",
+    UNMARKED: "was made by Izvor and has lost its mark",
 }
 
 
@@ -90,38 +91,31 @@ def of_storages(storages: Iterable[Storage], clusters: dict[int, Cluster]) -> It
 
 
 def of_vms(counts: dict[str, int]) -> Iterator[Item]:
-    """`counts` by what is wrong; only where there is something are they looked up."""
-    wrong = {name: q for name, q in conditions().items() if counts.get(name)}
-    if not wrong:
-        return
-    any_of_them = Q(pk=None)
-    for q in wrong.values():
-        any_of_them |= q
-    rows = VirtualMachine.objects.filter(any_of_them, deleted_at=None).order_by("-updated_at")
-    found = list(rows.only(*VM_FIELDS)[: NAMED_MAX * len(VM_WORDS) * 2])
-    for name in wrong:
-        named = [vm for vm in found if is_wrong(vm, name)][:NAMED_MAX]
+    """`counts` by what is wrong; only what there is is looked up."""
+    for name, q in conditions().items():
+        if not counts.get(name):
+            continue
+        rows = VirtualMachine.objects.filter(q, deleted_at=None).order_by("-updated_at")
+        named = list(rows.only(*VM_FIELDS)[:NAMED_MAX])
+        tone = WARN if name in {ORPHAN, UNMARKED} else BAD
         for vm in named:
-            yield Item(BAD, f"VM {vm} {VM_WORDS[name]}", page(vm), why(vm, name))
+            yield Item(tone, f"VM {vm} {VM_WORDS[name]}", page(vm), why(vm, name))
         if counts[name] > len(named):
             more = counts[name] - len(named)
             url = listing("vms_virtualmachine", f"attention={name}")
-            yield Item(BAD, f"{more} more VMs: each {VM_WORDS[name]}", url)
+            yield Item(tone, f"{more} more VMs: each {VM_WORDS[name]}", url)
 
 
-VM_FIELDS = ("vmid", "name", "has_failed", "missing_since", "lock", "last_error", "doing")
-
-
-def is_wrong(vm: VirtualMachine, name: str) -> bool:
-    if name == IN_ERROR:
-        return vm.has_failed
-    return vm.missing_since is not None if name == MISSING else bool(vm.lock and not vm.doing)
+VM_FIELDS = ("vmid", "name", "missing_since", "lock", "last_error", "marked_as")
 
 
 def why(vm: VirtualMachine, name: str) -> str:
-    if name == MISSING:
-        return f"since {ago(vm.missing_since)}"
-    return f"lock: {vm.lock}" if name == LOCKED else vm.last_error
+    return {
+        IN_ERROR: vm.last_error,
+        MISSING: f"since {ago(vm.missing_since)}",
+        LOCKED: f"lock: {vm.lock}",
+        ORPHAN: f"that is {vm.marked_as}; it can be adopted",
+    }.get(name, "")
 
 
 def of_failures(failed: list[Any], count: int) -> Iterator[Item]:

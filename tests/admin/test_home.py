@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import uuid
 
 import pytest
 from django.utils import timezone
@@ -108,6 +109,16 @@ def test_vms_in_trouble_are_told_and_many_of_them_are_counted(browser, calm):
     assert re.search(r"\s7\s+virtual machines", listed)
     listed = text_of(browser.get("/admin/vms/virtualmachine/", {"attention": "locked"}))
     assert re.search(r"\s1\s+virtual machine\s", listed)
+
+
+def test_vms_whose_mark_says_otherwise_are_told(browser, calm):
+    many_vms(calm, 1, marked_as=uuid.uuid4())
+    many_vms(calm, 1, is_ours=True, marked_as=None)
+    (fine,) = many_vms(calm, 1, is_ours=True)
+    VirtualMachine.objects.filter(pk=fine.pk).update(marked_as=fine.uuid)
+    text = attention(browser)
+    assert text.count("bears the mark of a VM that Izvor does not know") == 1
+    assert text.count("was made by Izvor and has lost its mark") == 1
 
 
 def test_a_storage_that_runs_full_is_told_once_where_it_is_shared(browser, calm):

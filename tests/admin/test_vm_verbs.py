@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import pytest
+from django.utils import timezone
 
 from accounts.models import Project
 from events.models import Event
 from operations.models import Operation
 from pve_simulator.testing import SimulatorThread
-from tests.admin.shapes import page, press, said, text_of
+from tests.admin.shapes import many_vms, page, press, said, text_of
 from tests.conftest import run_until
-from tests.vms.cast import a_vm, finish
+from tests.vms.cast import a_vm, another_node, finish
 from vms import actions
 from vms.admin.verbs import VERBS
 from vms.models import VirtualMachine
@@ -90,8 +92,6 @@ def test_a_busy_vm_is_refused_naming_the_task(browser, cluster):
 
 
 def test_more_than_a_page_of_vms_is_no_button_press(browser, cluster):
-    from tests.admin.shapes import many_vms
-
     rows = many_vms(cluster, 101)
     answer = press(browser, "stop", *rows)
     assert said(answer) == ["Choose at most 100."]
@@ -99,8 +99,6 @@ def test_more_than_a_page_of_vms_is_no_button_press(browser, cluster):
 
 
 def test_a_vm_moves_to_a_node_that_is_chosen_from_those_that_are_up(browser, cluster, sim, work):
-    from tests.vms.cast import another_node
-
     vm = vm_of(100)
     text = text_of(press(browser, "migrate", vm))
     assert f'<option value="{vm.node}"' not in text
@@ -154,6 +152,20 @@ def test_a_protected_vm_is_not_deleted(browser, cluster):
     press(browser, "unprotect", vm)
     assert not vm_of(102).is_protected
     assert not Operation.objects.exists()
+
+
+def test_what_cluster_and_database_differ_about_is_mended_by_a_press(browser, cluster, work):
+    (gone,) = many_vms(cluster, 1, missing_since=timezone.now())
+    press(browser, "forget", gone, sure="yes")
+    gone.refresh_from_db()
+    assert gone.deleted_at is not None
+    vm = vm_of(102)
+    assert "bears no mark" in said(press(browser, "adopt", vm, project="default"))[-1]
+    VirtualMachine.objects.filter(pk=vm.pk).update(marked_as=uuid.uuid4())
+    press(browser, "adopt", vm, project="default")
+    assert work(only_task()).state == "succeeded"
+    adopted = vm_of(102)
+    assert (adopted.is_ours, str(adopted.project)) == (True, "default")
 
 
 def test_buttons_are_those_that_the_state_allows(browser, cluster):

@@ -24,6 +24,7 @@ from operations.models import Operation
 from vms import actions
 from vms.actions import ALLOWED
 from vms.asked import VmChanges
+from vms.attention import is_orphan, is_unmarked
 from vms.fields import check_snapshot_name
 from vms.models import DELETING, PAUSED, Snapshot, VirtualMachine
 
@@ -139,6 +140,15 @@ def assign(vm: VirtualMachine, told: dict[str, Any], by: Actor) -> str:
     return f"belongs to {project or 'nobody'} now."
 
 
+def forget(vm: VirtualMachine, told: dict[str, Any], by: Actor) -> str:
+    actions.forget_vm(vm=vm, by=by)
+    return "is forgotten."
+
+
+def adopt(vm: VirtualMachine, told: dict[str, Any], by: Actor) -> SafeString:
+    return task_link(actions.adopt_vm(vm=vm, project=told["project"], by=by))
+
+
 def protect(is_protected: bool) -> Say:
     def say(vm: VirtualMachine, told: dict[str, Any], by: Actor) -> str:
         actions.update_vm(vm=vm, changes=VmChanges(is_protected=is_protected), by=by)
@@ -225,6 +235,30 @@ VERBS = (
         question="It is stopped if it runs, and destroyed with its disks and its snapshots. "
         "There is no way back.",
         is_dangerous=True,
+    ),
+    Verb(
+        "forget",
+        "Forget",
+        "delete_forever",
+        forget,
+        fits=lambda vm: is_idle(vm) and vm.missing_since is not None,
+        question="Its record is dropped; on the cluster, where it is gone, nothing is done.",
+        is_dangerous=True,
+    ),
+    Verb(
+        "adopt",
+        "Adopt",
+        "add_home",
+        adopt,
+        form=AssignForm,
+        fits=lambda vm: is_idle(vm) and is_orphan(vm),
+    ),
+    Verb(
+        "mark",
+        "Mark again",
+        "sell",
+        a_task(actions.mark_vm),
+        fits=lambda vm: is_idle(vm) and is_unmarked(vm),
     ),
     Verb(
         "rollback",
