@@ -16,6 +16,7 @@ class Caller:
 
     def __init__(self, port: int, token: str) -> None:
         self._port = port
+        self._used_at = 0.0
         self._connect()
         self._headers = f"Host: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n"
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 from django.db import connection
 from django.db.models import Model
 from django.utils import timezone
@@ -28,7 +30,7 @@ def fill(count: int) -> str:
         endpoints=["https://127.0.0.1:1"],
     )
     # The date is no argument: it is when the row was made.
-    Cluster.objects.filter(pk=cluster.pk).update(look_due_at=now + timezone.timedelta(days=1))
+    Cluster.objects.filter(pk=cluster.pk).update(look_due_at=now + datetime.timedelta(days=1))
     first = VirtualMachine.objects.create(
         cluster=cluster,
         project=project,
@@ -62,7 +64,7 @@ def fill(count: int) -> str:
         node=f"'node' || n % {max(1, count // 500)}",
     )
     usage = VmUsage.objects.create(vm=first, cpu_percent=12.5, memory_used_bytes=700_000_000)
-    columns = [f.column for f in VmUsage._meta.concrete_fields if f.column != "vm_id"]
+    columns = [str(f.column) for f in VmUsage._meta.concrete_fields if f.column != "vm_id"]
     run(
         f"INSERT INTO vms_vmusage (vm_id, {', '.join(columns)}) "
         f"SELECT vm.id, {', '.join('u.' + name for name in columns)} FROM vms_vmusage u, "
@@ -92,13 +94,13 @@ def fill_tasks(vm: VirtualMachine) -> None:
 
 def multiply(first: Model, times: int, **other: str) -> None:
     """Copies of a row, `n` is the number of each; `other` is SQL for what differs."""
-    fields = [
-        f
-        for f in first._meta.concrete_fields
-        if not f.primary_key and not getattr(f, "generated", False)
+    columns = [
+        str(field.column)
+        for field in first._meta.concrete_fields
+        if not field.primary_key and not getattr(field, "generated", False)
     ]
-    names = ", ".join(f.column for f in fields)
-    values = ", ".join(other.get(f.column, f.column) for f in fields)
+    names = ", ".join(columns)
+    values = ", ".join(other.get(column, column) for column in columns)
     table = first._meta.db_table
     run(
         f"INSERT INTO {table} ({names}) SELECT {values} FROM {table}, "
