@@ -139,10 +139,11 @@ class Hub:
             while self.listeners:
                 # Cleared before the look, so a word that comes meanwhile leads to another one.
                 self._is_woken.clear()
+                looks_again_at = time.monotonic() + settings.EVENTS["gather_s"]
                 await self._look()
                 await self._check_tokens()
                 self._show_life()
-                await asyncio.sleep(settings.EVENTS["gather_s"])
+                await asyncio.sleep(max(0.0, looks_again_at - time.monotonic()))
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._is_woken.wait(), settings.EVENTS["look_s"])
         finally:
