@@ -29,13 +29,15 @@ from events.models import Delivery, Event, Webhook
 from events.wanted import Wanted, is_of_type
 
 BATCH = 1000
+# Materialized: evaluated once and in this order, however the planner joins it.
 _NUMBER = """
+    WITH waiting AS MATERIALIZED (
+        SELECT id FROM events_event WHERE seq IS NULL ORDER BY id LIMIT %s
+    ), numbered AS MATERIALIZED (
+        SELECT id, nextval('events_event_numbers') AS seq FROM waiting
+    )
     UPDATE events_event AS event SET seq = numbered.seq
-    FROM (
-        SELECT id, nextval('events_event_numbers') AS seq
-        FROM (SELECT id FROM events_event WHERE seq IS NULL ORDER BY id LIMIT %s) AS waiting
-    ) AS numbered
-    WHERE event.id = numbered.id
+    FROM numbered WHERE event.id = numbered.id
     RETURNING event.id
 """
 

@@ -211,3 +211,20 @@ def test_a_disabled_webhook_and_one_that_wants_other_things_get_nothing(project,
     assert not off.deliveries.exists()
     told = other.deliveries.order_by("event__seq").values_list("event__kind", flat=True)
     assert list(told) == ["vm.missing", "task.failed"]
+
+
+def test_events_of_one_numbering_keep_their_order_in_a_young_installation(project):
+    """Where Postgres takes the table for one of a single row it joins by nested loops, in the order
+    in which rows lie: and a row that was updated lies last."""
+    record_event("size.changed", by="the first")
+    start = outbox.position()
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE events_event")
+    for number in range(20):
+        record_event("size.changed", by=str(number))
+    for number in (0, 3, 7):
+        Event.objects.filter(actor=str(number)).update(subject_label="moved")
+    page = outbox.read_on(start)
+    assert kinds(page) == [str(number) for number in range(20)]
+    numbers = [event.seq for event in page.events]
+    assert numbers == list(range(start + 1, start + 21))
