@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import statistics
 import threading
 import time
 import uuid
@@ -35,6 +36,8 @@ from vms.models import STOPPED, VirtualMachine
 pytestmark = pytest.mark.django_db(transaction=True)
 
 API = "/api/v1"
+# Of `izvor_project.listening`: however many wait.
+THREADS = 4
 NEW = {"name": "web", "template": "ubuntu-22.04", "cores": 1, "memory": 512, "linked": True}
 
 
@@ -267,9 +270,11 @@ def test_two_hundred_who_wait_hold_no_database_connection(serve, cluster, projec
     answers = serve(talk)
     took = time.monotonic() - ended_at[0]
     assert {answer.status_code for answer in answers} == {409}
-    # One look each second is for all of them together.
+    # One look each second is for all of them together; the first ones, when each begins to wait, take
+    # no more connections than the layer has threads.
     assert len(in_use) == 10
-    assert max(in_use) <= 1, in_use
+    assert statistics.median(in_use) <= 1, in_use
+    assert max(in_use) <= THREADS + 1, in_use
     assert took < 10
 
 
