@@ -270,8 +270,8 @@ def test_two_hundred_who_wait_hold_no_database_connection(serve, cluster, projec
     answers = serve(talk)
     took = time.monotonic() - ended_at[0]
     assert {answer.status_code for answer in answers} == {409}
-    # One look each second is for all of them together; the first ones, when each begins to wait, take
-    # no more connections than the layer has threads.
+    # One look each second is for all of them together; the first ones, when each begins to wait,
+    # take no more connections than the layer has threads.
     assert len(in_use) == 10
     assert statistics.median(in_use) <= 1, in_use
     assert max(in_use) <= THREADS + 1, in_use
