@@ -6,12 +6,14 @@ import json
 import os
 import random
 import secrets
+import shutil
 import signal
 import ssl
 import sys
 import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from launcher.children import Child, Running
 from launcher.ports import remembered_port
 from launcher.probes import http_answers, tls_answers
 from launcher.services import ROOT, plan_services
-from launcher.state import StateFolder
+from launcher.state import StateFolder, open_temporary_state
 
 WORKERS = ("worker-1", "worker-2")
 TOKEN_ID = "root@pam!chaos"
@@ -202,6 +204,18 @@ class Stack:
         context = ssl.create_default_context(cafile=str(self.ca_file))
         with urllib.request.urlopen(request, timeout=30, context=context):
             pass
+
+
+@contextmanager
+def running_stack(seed: int = 1) -> Iterator[Stack]:
+    """All of Izvor on a folder that is gone afterwards."""
+    state = open_temporary_state()
+    try:
+        with Stack(state, seed=seed) as stack:
+            yield stack
+    finally:
+        state.close()
+        shutil.rmtree(state.path, ignore_errors=True)
 
 
 def wait_until(is_true: Callable[[], bool], seconds: float, what: str) -> None:

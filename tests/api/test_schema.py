@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
 
-from launcher.state import open_temporary_state
-from tests.stack import Stack
+from tests.stack import Stack, running_stack
 
 CHECKS = (
     "not_a_server_error",
@@ -24,13 +22,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    state = open_temporary_state()
-    try:
-        with Stack(state, seed=1) as stack:
-            yield stack
-    finally:
-        state.close()
-        shutil.rmtree(state.path, ignore_errors=True)
+    with running_stack() as stack:
+        yield stack
 
 
 def test_no_answer_is_an_error_of_ours_or_other_than_described(stack):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable
 
@@ -79,4 +78,3 @@ class Mischief(threading.Thread):
         self.join(120)
         self.stack.clear_faults()
         self.stack.cause("node_up", node="pve3")
-        time.sleep(0)

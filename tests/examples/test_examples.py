@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from launcher.state import open_temporary_state
-from tests.stack import Stack
+from tests.stack import Stack, running_stack
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -21,13 +20,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
-    state = open_temporary_state()
-    try:
-        with Stack(state, seed=1) as stack:
-            yield stack
-    finally:
-        state.close()
-        shutil.rmtree(state.path, ignore_errors=True)
+    with running_stack() as stack:
+        yield stack
 
 
 def run(stack: Stack, *command: str) -> str:
