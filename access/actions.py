@@ -11,6 +11,7 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from access.finding import hold
 from accounts.actors import OPERATOR, Actor
 from accounts.models import ApiToken, Project, Quota
 from events.models import record_event
@@ -132,6 +133,7 @@ def create_token(
             raise NotAllowed("not_allowed", "Only an operator's token makes operators' tokens.")
         if by.project != project:
             raise NotAllowed("not_allowed", "This token makes tokens for its own project only.")
+    hold(project)
     expires_at = _end_allowed(expires_at, by=by)
     try:
         with transaction.atomic():

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from access.finding import find_delivery, find_webhook
+from access.finding import find_delivery, find_webhook, hold
 from access.serializers import (
     NewWebhookSerializer,
     NothingSerializer,
@@ -66,7 +66,7 @@ class WebhookViewSet(ViewSet):
         with transaction.atomic():
             webhook, secret = webhooks.create_webhook(
                 url=checked["url"],
-                project=None if is_global else project_for(actor, checked.get("project")),
+                project=None if is_global else hold(project_for(actor, checked.get("project"))),
                 types=checked.get("types", []),
                 description=checked.get("description", ""),
                 is_enabled=checked.get("enabled", True),

@@ -9,7 +9,7 @@ import uuid
 from typing import Any, ClassVar
 
 from django.conf import settings
-from django.db import models
+from django.db import connection, models
 from django.db.models import Q
 from django.utils import timezone
 
@@ -46,6 +46,15 @@ class Project(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    def hold(self) -> bool:
+        """Keep it from being deleted until the transaction ends; False if it is gone already.
+
+        By the lock that a row which refers to it takes: others that hold it wait for nothing.
+        """
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT FROM accounts_project WHERE id = %s FOR KEY SHARE", [self.pk])
+            return bool(cursor.fetchone() is not None)
 
 
 class Membership(models.Model):

@@ -8,7 +8,7 @@ from django.db.models import Count, Sum
 
 from accounts.models import Project, Quota
 from operations.models import Operation
-from operations.refusals import NotAllowed
+from operations.refusals import Conflict, NotAllowed
 from vms.models import GIB, Snapshot, VirtualMachine
 
 
@@ -60,9 +60,12 @@ class Headroom:
     """What a project may still take. In the transaction that writes the rows.
 
     The project's quota is locked, so that parallel requests are counted one after the other.
+    Raises Conflict if the project was deleted meanwhile.
     """
 
     def __init__(self, project: Project | None) -> None:
+        if project is not None and not project.hold():
+            raise Conflict("project_gone", f"Project {project} was deleted meanwhile.")
         self.project = project
         quotas = Quota.objects.select_for_update().filter(project=project)
         self.quota = quotas.first() if project else None
