@@ -8,6 +8,7 @@ from accounts.actors import OPERATOR, VIEWER, Actor
 
 # Made by a migration; `manage.py sync_roles` gives them their permissions.
 OPERATORS, VIEWERS = "operators", "viewers"
+PERSON = "admin:"
 Person = AbstractBaseUser | AnonymousUser
 
 
@@ -17,8 +18,19 @@ def actor_of_user(user: Person) -> Actor:
     Superusers and the group `operators` act; everybody else, such as the group `viewers`, looks.
     It has no project, so it is for actions: the admin's own permissions say which rows are seen.
     """
-    name = f"admin:{user.get_username()}"
+    name = f"{PERSON}{user.get_username()}"
     return Actor(name=name, role=OPERATOR if OPERATORS in roles_of(user) else VIEWER)
+
+
+def is_person(name: str) -> bool:
+    """Whether an actor's name is that of somebody in the admin."""
+    return name.startswith(PERSON)
+
+
+def actor_of_person(name: str) -> Actor | None:
+    """The person an actor's name stands for, as they are now; None for one who is gone."""
+    user = User.objects.filter(username=name.removeprefix(PERSON)).first()
+    return actor_of_user(user) if user else None
 
 
 def is_let_in(user: Person) -> bool:

@@ -198,8 +198,11 @@ def run_relay(ready: Connection, certificate: Path, source_port: int) -> None:
         screen = await open_screen(ticket, context, timeout_s=5)
         browser = Browser(receive, send)
         await welcome(browser.reader, browser.write)
-        await Session(browser, screen).run()
+        await Session(browser, screen, is_allowed).run()
         await screen.close()
+
+    async def is_allowed() -> bool:
+        return True
 
     config = uvicorn.Config(app, host=HOST, port=0, **SERVER)
     server = uvicorn.Server(config)

@@ -334,6 +334,8 @@ CONSOLE = {
     # Nobody pressed a key or moved the pointer.
     "idle_s": float(env.integer("IZVOR_CONSOLE_IDLE_S", 3600, 60, 604_800)),
     "longest_s": float(env.integer("IZVOR_CONSOLE_LONGEST_S", 43_200, 60, 604_800)),
+    # How soon a right that was taken away ends what is open.
+    "recheck_s": 10.0,
     # One side took nothing of what the other sent.
     "stalled_s": 60.0,
     # In one web process.

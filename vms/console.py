@@ -27,6 +27,7 @@ from django.utils import timezone
 
 from accounts.actors import Actor
 from accounts.models import ApiToken, Project
+from accounts.people import actor_of_person, is_person
 from events.models import record_event
 from operations.refusals import Conflict, NotAllowed, NotFound, Unavailable
 from proxmox import NotFound as NotInProxmox
@@ -52,6 +53,8 @@ class Visit:
 
     vm: VirtualMachine
     by: Actor
+    # What the ticket stood for.
+    kept: dict[str, Any] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ def mint_link(*, vm: VirtualMachine, by: Actor) -> Link:
             client.set(_key(ticket), json.dumps(kept), px=int(lives_s * 1000), nx=True)
     except redis.RedisError:
         raise Unavailable("redis_unavailable", "Izvor's Redis cannot be reached now.") from None
-    _record("minted", Visit(vm, by))
+    _record("minted", Visit(vm, by, kept))
     return Link(ticket, expires_at)
 
 
@@ -120,6 +123,11 @@ def redeem(ticket: str) -> Visit:
     if visit is None:
         raise NotFound("ticket_unknown", "This link was used already, or has expired.")
     return visit
+
+
+def is_still_theirs(visit: Visit) -> bool:
+    """Whether the ticket, were it used now, would still open this VM for them."""
+    return _visit(visit.kept) is not None
 
 
 def ask_for_screen(vm: VirtualMachine) -> Opening:
@@ -170,14 +178,16 @@ def _visit(kept: dict[str, Any]) -> Visit | None:
         return None
     visible = VirtualMachine.objects.visible_to(by).select_related("cluster")
     vm = visible.filter(uuid=uuid.UUID(kept["vm"])).first()
-    return Visit(vm, by) if vm else None
+    return Visit(vm, by, kept) if vm else None
 
 
 def _holder(kept: dict[str, Any]) -> Actor | None:
-    """Who minted it, if their API token is still good."""
+    """Who minted it, while their API token is good, or the admin lets them do such things."""
     if kept["token"] is not None:
         token = ApiToken.objects.usable().filter(pk=kept["token"]).first()
         return token.as_actor() if token else None
+    if is_person(kept["name"]):
+        return actor_of_person(kept["name"])
     project = Project.objects.filter(pk=kept["project"]).first()
     return Actor(name=kept["name"], role=kept["role"], project=project)
 

@@ -10,6 +10,7 @@ it first. Blocking work (Redis, the rows, Proxmox's API) is done by a few thread
 from __future__ import annotations
 
 import asyncio
+import functools
 import re
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs, urlsplit
@@ -108,7 +109,7 @@ async def show(visit: console.Visit, screen: Screen, browser: Browser) -> End:
     """Relay until the end, which is written down with its length whatever ends it."""
     await in_thread(console.record_opened, visit)
     log.info("console_opened", node=visit.vm.node)
-    session = Session(browser, screen)
+    session = Session(browser, screen, functools.partial(is_still_theirs, visit))
     end = End("Izvor failed", INTERNAL, "Izvor failed; its log has the cause.")
     try:
         async with asyncio.timeout(settings.CONSOLE["open_s"]):
@@ -134,6 +135,15 @@ async def show(visit: console.Visit, screen: Screen, browser: Browser) -> End:
         # A server that is told to stop cancels us; the audit is written all the same.
         await asyncio.shield(asyncio.ensure_future(closed))
     return end
+
+
+async def is_still_theirs(visit: console.Visit) -> bool:
+    """While the rows cannot be asked, what was true last holds."""
+    try:
+        return await in_thread(console.is_still_theirs, visit)
+    except DatabaseError as error:
+        log.warning("console_not_checked", error=str(error))
+        return True
 
 
 def sorted_out(error: Exception) -> End:

@@ -14,7 +14,7 @@ from proxmox.rfb import Reader
 from proxmox.screen import Screen
 
 # Close codes for the browser: 4000 and the HTTP status that says the same, else a standard one.
-NORMAL, NOT_BINARY, RESTART, LIMIT = 1000, 1003, 1012, 4408
+NORMAL, NOT_BINARY, RESTART, NOT_ALLOWED, LIMIT = 1000, 1003, 1012, 4403, 4408
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,9 @@ CLOSED_BY_BROWSER = End("the browser closed it")
 STOPPED = End("Izvor was stopped", RESTART)
 CLOSED_BY_PROXMOX = End("Proxmox closed it", NORMAL, "The VM was stopped or moved.")
 SENT_TEXT = End("the browser sent text", NOT_BINARY, "Only binary messages are taken here.")
+TAKEN_AWAY = End(
+    "the right to it was taken away", NOT_ALLOWED, "You may no longer use this console."
+)
 STUCK = End("one side took nothing", LIMIT, "One side took nothing for too long.")
 
 
@@ -83,9 +86,14 @@ class Browser:
 
 
 class Session:
-    def __init__(self, browser: Browser, screen: Screen) -> None:
+    """`is_allowed` says whether whoever opened it may still use it; it is asked again and again."""
+
+    def __init__(
+        self, browser: Browser, screen: Screen, is_allowed: Callable[[], Awaitable[bool]]
+    ) -> None:
         self._browser = browser
         self._screen = screen
+        self._is_allowed = is_allowed
         self._watch = InputWatch()
         self._clock = asyncio.get_running_loop().time
         self._began = self._last_input = self._clock()
@@ -98,7 +106,12 @@ class Session:
         """Carry bytes until one side closes or a limit is reached."""
         tasks = [
             asyncio.create_task(work)
-            for work in (self._carry_keys(), self._carry_pictures(), self._keep_time())
+            for work in (
+                self._carry_keys(),
+                self._carry_pictures(),
+                self._keep_time(),
+                self._keep_right(),
+            )
         ]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -136,6 +149,12 @@ class Session:
             except Gone as gone:
                 return gone.end
         return CLOSED_BY_PROXMOX
+
+    async def _keep_right(self) -> End:
+        while True:
+            await asyncio.sleep(settings.CONSOLE["recheck_s"])
+            if not await self._is_allowed():
+                return TAKEN_AWAY
 
     async def _keep_time(self) -> End:
         longest_s, idle_s = settings.CONSOLE["longest_s"], settings.CONSOLE["idle_s"]
