@@ -14,6 +14,7 @@ from accounts.actors import MEMBER, SYSTEM, Actor
 from accounts.models import ApiToken, Project
 from accounts.people import OPERATORS, actor_of_user
 from events.models import Event
+from operations.refusals import NotFound
 from tests.console.conftest import wait_until
 from vms import console
 from vms.models import VirtualMachine
@@ -78,7 +79,7 @@ def test_a_person_who_is_no_operator_any_more_loses_the_console(ana, web, vm):
 def test_a_person_who_is_gone_opens_nothing(ana, vm):
     ticket = console.mint_link(vm=vm, by=actor_of_user(ana)).ticket
     ana.delete()
-    with pytest.raises(console.NotFound):
+    with pytest.raises(NotFound):
         console.redeem(ticket)
 
 
