@@ -18,7 +18,14 @@ check_env := IZVOR_SECRET_KEY=for-checks-only
 # Enough for tools that read the settings and connect to nothing.
 no_servers := $(check_env) DATABASE_URL=postgres://unused@127.0.0.1/unused REDIS_URL=redis://127.0.0.1
 
-.PHONY: help build dev flower test test-slow lint fmt lock clean bench conformance chaos peers
+# $(call apart,NAME): requirements-NAME.txt in .venv-NAME, where they get in nobody's way.
+apart = cd $(root) && { cmp -s requirements-$(1).txt .venv-$(1)/installed.txt || { \
+	rm -rf .venv-$(1) && $(python) -m venv .venv-$(1) && \
+	.venv-$(1)/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
+		--no-deps --require-hashes -r requirements-$(1).txt && \
+	cp requirements-$(1).txt .venv-$(1)/installed.txt; }; }
+
+.PHONY: help build dev flower test test-slow lint fmt lock clean bench conformance chaos peers audit
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1 | \2/p' $(call quote,$(here)) | awk -F'|' '{printf "%-20s%s\n", $$1, $$2}'
@@ -59,12 +66,13 @@ chaos: ## ten minutes of requests while everything around them breaks (ARGS="--s
 
 peers: ## Ansible's collection for Proxmox drives a simulator (550 MB in .venv-peers)
 	@$(install) $(everything)
-	@cd $(root) && { cmp -s requirements-peers.txt .venv-peers/installed.txt || { \
-		rm -rf .venv-peers && $(python) -m venv .venv-peers && \
-		.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-input \
-			--no-deps --require-hashes -r requirements-peers.txt && \
-		cp requirements-peers.txt .venv-peers/installed.txt; }; }
+	@$(call apart,peers)
 	@cd $(root) && exec $(python) -m tests.simulator.peers.run
+
+audit: ## known vulnerabilities of the pinned packages (asks PyPI; ARGS=--if-reachable)
+	@$(install) $(everything)
+	@$(call apart,audit)
+	@cd $(root) && exec .venv-audit/bin/python .ci/audit.py $(ARGS) $(runtime)
 
 lint: ## ruff, mypy, the import rules, missing migrations
 	@$(install) $(everything)
@@ -83,12 +91,12 @@ lock: ## pin requirements*.in and package.json anew, with hashes
 	@$(install) $(everything)
 	$(npm) lock
 	cd $(root) && for name in requirements requirements-embedded requirements-dev requirements-peers \
-		requirements-npm; do \
+		requirements-npm requirements-audit; do \
 		$(python) -m uv pip compile --universal --python-version 3.11 --generate-hashes --no-header \
 			--no-emit-index-url --quiet $$name.in -o $$name.txt || exit 1; \
 	done
 
 clean: ## remove .venv, node_modules, .izvor (all local data!) and caches
 	@cd $(root) && sh launcher/with_python.sh -m launcher clean
-	@cd $(root) && rm -rf .venv .venv-peers node_modules staticfiles .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	@cd $(root) && rm -rf .venv .venv-peers .venv-audit node_modules staticfiles .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 	@cd $(root) && find . -name __pycache__ -type d -prune -exec rm -rf {} +
