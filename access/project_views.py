@@ -15,7 +15,7 @@ from access.serializers import (
     NewProjectSerializer,
     ProjectChangesSerializer,
     QuotaChangesSerializer,
-    QuotaSerializer,
+    QuotaLimitsSerializer,
     project_body,
     quota_body,
 )
@@ -92,7 +92,7 @@ class QuotaViewSet(ViewSet):
     @idempotent
     def update(self, request: Request, pk: str) -> Response:
         """PUT: the limits as given; what is not named has none."""
-        return self._set(request, pk, QuotaSerializer)
+        return self._set(request, pk, QuotaLimitsSerializer)
 
     @idempotent
     def partial_update(self, request: Request, pk: str) -> Response:

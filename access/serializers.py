@@ -104,7 +104,7 @@ class QuotaChangesSerializer(Changing):
     snapshots = LimitField()
 
 
-class QuotaSerializer(QuotaChangesSerializer):
+class QuotaLimitsSerializer(QuotaChangesSerializer):
     """`PUT /quotas/{project}`: what is not named has no limit."""
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:

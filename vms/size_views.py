@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from django.core.validators import RegexValidator
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -29,7 +30,10 @@ from vms.serializers import SizeSerializer
 
 COLUMNS = {"memory": "memory_mib", "disk_size": "disk_gib"}
 # `/vms/sizes` is a path of its own, and a size's name goes into one.
-NAME = serializers.RegexField(r"^[a-z0-9][a-z0-9_-]{0,39}$", help_text="small letters and digits")
+IS_NAME = RegexValidator(
+    r"^[a-z0-9][a-z0-9_-]{0,39}$",
+    "Give 1 to 40 small letters, digits, hyphens and underscores, the first a letter or digit.",
+)
 
 
 class SizeChangesSerializer(StrictSerializer):
@@ -53,7 +57,7 @@ class SizeChangesSerializer(StrictSerializer):
 class NewSizeSerializer(SizeChangesSerializer):
     """`POST /sizes`."""
 
-    name = NAME
+    name = StrictCharField(max_length=40, validators=[IS_NAME])
     cores = StrictIntegerField(min_value=CORES[0], max_value=CORES[1])
     memory = StrictIntegerField(min_value=MEMORY_MIB[0], max_value=MEMORY_MIB[1], help_text="MiB")
     disk_size = StrictIntegerField(min_value=DISK_GIB[0], max_value=DISK_GIB[1], help_text="GiB")

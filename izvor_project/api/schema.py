@@ -38,7 +38,7 @@ BODIES: dict[tuple[str, str], Any] = {
     ("ProjectViewSet", "partial_update"): access.ProjectChangesSerializer,
     ("TokenViewSet", "create"): access.NewTokenSerializer,
     ("TokenViewSet", "partial_update"): access.TokenChangesSerializer,
-    ("QuotaViewSet", "update"): access.QuotaSerializer,
+    ("QuotaViewSet", "update"): access.QuotaLimitsSerializer,
     ("QuotaViewSet", "partial_update"): access.QuotaChangesSerializer,
     ("WebhookViewSet", "create"): access.NewWebhookSerializer,
     ("WebhookViewSet", "partial_update"): access.WebhookChangesSerializer,

@@ -7,18 +7,10 @@ from typing import Any
 import pytest
 
 from tests.api.shapes import fields_of, problem_of
-from tests.api.test_bad_input import (
-    API,
-    HOSTILE,
-    NO_LISTS,
-    WRONG_NUMBERS,
-    WRONG_TEXTS,
-    unchanged,
-)
+from tests.api.table import API
+from tests.api.wrong import HOSTILE, NO_LISTS, WRONG_NUMBERS, WRONG_TEXTS
 
 pytestmark = pytest.mark.django_db
-
-__all__ = ["unchanged"]
 
 SECRET = "c0ffee-signature"
 URL = "https://images.example/debian.qcow2"
