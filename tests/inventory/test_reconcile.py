@@ -118,6 +118,24 @@ def test_r3_puts_the_mark_back_and_leaves_the_words(cluster, sim, unmarked, work
     assert found(cluster) == []
 
 
+def test_a_copy_made_in_proxmox_of_a_vm_of_ours_is_nobodys(cluster, sim, operator):
+    """Its description bears the mark of its source, which names another number."""
+    vm, client = a_vm(sim, operator, running=False), connect(cluster)
+    client.clone_guest(vm.node, vm.vmid, newid=900, name="by-hand", full=True)
+    sim.wait_for(lambda live: 900 in live.world.guests and not live.world.guests[900].lock)
+    mark = read_mark(sim.guest(900).config["description"])
+    assert mark is not None
+    assert mark.vm == vm.uuid
+    sim.change(lambda s: s.cache.refresh())
+    look(cluster)
+    copy = VirtualMachine.objects.get(vmid=900, deleted_at=None)
+    details.read_vm(copy, client)
+    copy.refresh_from_db()
+    assert (copy.is_ours, copy.project, copy.uuid == vm.uuid) == (False, None, False)
+    assert found(cluster) == []
+    assert VirtualMachine.objects.get(pk=vm.pk).vmid == vm.vmid
+
+
 def test_an_orphan_can_be_deleted_instead(cluster, sim, orphan, operator, work):
     assert work(actions.delete_vm(vm=orphan, by=operator)).state == "succeeded"
     assert sim.guest(orphan.vmid) is None

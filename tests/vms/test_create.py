@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from proxmox import Client
 from tests.conftest import SSH_KEY
 from vms.models import VirtualMachine
 
@@ -35,3 +38,20 @@ def test_the_missions_line_gives_a_running_vm_as_asked(api, cluster, sim, work):
     assert (vm["cores"], vm["memory"], vm["disk_size"]) == (2, 2048, 40)
     assert vm["cloud_init"] == {"user": "admin", "ssh_keys": [SSH_KEY], "ip_config": "ip=dhcp"}
     assert VirtualMachine.objects.get(vmid=int(body["vmid"])).is_ours
+
+
+def test_what_proxmox_does_not_take_fails_the_task_by_its_name(
+    api, cluster, sim, work, monkeypatch
+):
+    """The answer was good, and the configuration is another: said, and nothing is left."""
+    take = Client.update_config
+
+    def lose_tags(client: Client, *args: Any, changes: dict[str, Any], **values: Any) -> None:
+        take(client, *args, changes={**changes, "tags": "other"}, **values)
+
+    monkeypatch.setattr(Client, "update_config", lose_tags)
+    answer = api.post("/api/v1/vms", {**MISSION, "tags": ["wanted"]})
+    operation = work(answer.json()["task_id"])
+    assert operation.state == "failed"
+    assert operation.error == "Proxmox reported success, but tags is 'other' instead of 'wanted'."
+    assert sim.guest(int(answer.json()["vmid"])) is None
