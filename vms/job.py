@@ -19,6 +19,8 @@ from vms.marks import Mark, read_mark
 from vms.models import GivenUpVmid, VirtualMachine
 
 READ_S = 10.0
+# A restart of the cluster filesystem takes seconds; after this long an empty list is the truth.
+EMPTY_FOR_S = 60.0
 
 
 @dataclass
@@ -107,7 +109,7 @@ class VmJob(Job):
 
     def find(self) -> tuple[str, GuestConfig] | None:
         """Whatever VM stands under our number, with its node; None when the cluster has none."""
-        return find_guest(self.client, self.vm.node, self.vm.vmid)
+        return find_guest(self, self.vm.node, self.vm.vmid)
 
     def own_tasks(self, kind: str) -> list[str]:
         """UPIDs of this kind on our VM, asked for with our credentials and not by a person."""
@@ -163,12 +165,13 @@ class VmJob(Job):
         self.forget_observations()
 
 
-def find_guest(client: Client, node: str, vmid: int) -> tuple[str, GuestConfig] | None:
+def find_guest(job: Job, node: str, vmid: int) -> tuple[str, GuestConfig] | None:
     """Whatever VM stands under the number, with its node; None when the cluster has none.
 
     On this node, else wherever HA or a person has moved it, maybe because that node is down; a
     clone to another node begins on its source's. Raises Unreachable rather than guess.
     """
+    client = job.client
     try:
         return node, client.guest_config(node, vmid, timeout_s=READ_S)
     except NotFound as error:
@@ -177,15 +180,27 @@ def find_guest(client: Client, node: str, vmid: int) -> tuple[str, GuestConfig] 
         silence = None
     except Unreachable as error:
         silence = error
-    resources = client.resources(timeout_s=READ_S)
-    there = next((g.node for g in resources.guests if g.vmid == vmid), None)
+    guests = client.resources(timeout_s=READ_S).guests
+    there = next((guest.node for guest in guests if guest.vmid == vmid), None)
     if silence and there in {None, node}:
         raise silence
+    if not guests and not is_believed_empty(job.operation):
+        raise Unreachable(f"the cluster lists no VM at all, VM {vmid} neither")
     if there is None:
         return None
     if there == node:
         raise Unreachable(f"the cluster lists VM {vmid} on {node}, and {node} does not know it")
     return there, client.guest_config(there, vmid, timeout_s=READ_S)
+
+
+def is_believed_empty(operation: Operation) -> bool:
+    """An empty list proves no VM gone until it has stayed so.
+
+    While a node's pmxcfs restarts, the node knows no configuration and lists no guest (cfs_update
+    in pve-cluster empties its lists then), with an answer that looks as good as any.
+    """
+    since = operation.silent_since
+    return since is not None and (timezone.now() - since).total_seconds() >= EMPTY_FOR_S
 
 
 def is_half_made(config: GuestConfig) -> bool:

@@ -22,7 +22,7 @@ class TemplateJob(Job):
         Raises StepFailed when something else stands under its number: that was left alone.
         """
         template = self.template
-        found = find_guest(self.client, template.node, template.vmid)
+        found = find_guest(self, template.node, template.vmid)
         if found is not None and not is_it(template, found[1]):
             raise StepFailed(
                 "template_replaced",

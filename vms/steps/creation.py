@@ -6,12 +6,13 @@ from abc import abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
+from operations.models import Operation
 from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
 from operations.refusals import Refusal
 from proxmox import Conflict, NotFound, OutcomeUnknown, ProxmoxError, Upid
 from proxmox.results import GuestConfig
 from vms import observe
-from vms.job import VmJob
+from vms.job import VmJob, find_guest
 from vms.marks import read_mark, with_mark
 from vms.models import GIB
 from vms.placement import Capacity, Need
@@ -72,17 +73,34 @@ class Clone(Step[VmJob]):
             # Somebody's VM has the number. It is the winner's: look whose, never clean it up.
             return Act(f"VM {job.vm.vmid} does not exist")
         if isinstance(error, NotFound) and error.what == "guest":
-            raise StepFailed(
-                "template_gone",
-                f"The template {job.params['template_name']} "
-                f"({job.params['template_vmid']}) is no longer on {job.params['template_node']}: "
-                f"{error}",
-            )
+            return find_source(job, error)
         return None
 
     def record(self, job: VmJob) -> None:
         """Who it is. What it will have stays as it was asked for, since quotas count the rows."""
         save_but(job, "cores", "memory_mib", "disk_bytes", "cloud_init", "tags", "network")
+
+
+def find_source(job: VmJob, error: NotFound) -> Verdict:
+    """Proxmox missed a configuration: the template's is looked for before it is called gone.
+
+    One node's word does not prove it: the template may have moved, and a node whose cluster
+    filesystem restarts misses all of them. Raises StepFailed, and Unreachable rather than guess.
+    """
+    asked = job.params
+    what = "VM" if job.operation.kind == "clone_vm" else "template"
+    name, vmid = asked["template_name"], asked["template_vmid"]
+    found = find_guest(job, asked["template_node"], vmid)
+    if found is None or (what == "template" and not found[1].is_template):
+        raise StepFailed(
+            "template_gone", f"The {what} {name} ({vmid}) is no longer on the cluster: {error}"
+        )
+    node, _ = found
+    if node != asked["template_node"]:
+        job.warn(f"The {what} {name} ({vmid}) has moved to {node}.")
+        asked["template_node"] = node
+        Operation.objects.filter(pk=job.operation.pk).update(params=asked)
+    return Act(f"VM {job.vm.vmid} does not exist")
 
 
 def save_but(job: VmJob, *names: str) -> None:
