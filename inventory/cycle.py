@@ -7,13 +7,13 @@ empties the inventory.
 from __future__ import annotations
 
 import datetime
+import time
 
 import structlog
 from django.conf import settings
 from django.db import connection as db_connection
 from django.db.models import Q
 from django.db.models.functions import Now
-from django.utils import timezone
 
 from accounts.crypto import Unsealable
 from clusters.connect import connect
@@ -31,7 +31,7 @@ LEASE_S = 60
 AGAIN_S = 3.0
 # How long a checked identity and version are believed, in seconds.
 IDENTITY_S = 300
-_checked: dict[int, tuple[object, datetime.datetime]] = {}
+_checked: dict[int, tuple[object, float]] = {}
 
 
 def run_cycle(pk: int) -> None:
@@ -125,9 +125,9 @@ def refuse_blindness(cluster: Cluster, client: Client, resources: Resources) -> 
 
 def confirm_identity(cluster: Cluster, client: Client) -> None:
     """Now and then, and with each new client: is it still the cluster our rows are of?"""
-    now = timezone.now()
+    now = time.monotonic()
     known = _checked.get(cluster.pk)
-    if known and known[0] is client and (now - known[1]).total_seconds() < IDENTITY_S:
+    if known and known[0] is client and now - known[1] < IDENTITY_S:
         return
     check_identity(cluster, identify(client, timeout_s=CALL_S))
     version = client.version(timeout_s=CALL_S).version

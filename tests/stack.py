@@ -37,6 +37,7 @@ class Makeup:
     auth: str = "none"
     simulator: tuple[str, ...] = ("--faults", "--vms", "6", "--speed", "20")
     workers: tuple[str, ...] = WORKERS
+    beats: tuple[str, ...] = ("beat",)
     env: tuple[tuple[str, str], ...] = ()
 
 
@@ -95,7 +96,8 @@ class Stack:
         self.env = {**services.env, **self._izvor_env()}
         postgres, valkey = services.children
         parts = [postgres, valkey, self._simulator(), self._web()]
-        parts += [self._worker(name) for name in makeup.workers] + [self._beat()]
+        parts += [self._worker(name) for name in makeup.workers]
+        parts += [self._beat(name) for name in makeup.beats]
         self.parts = {child.name: Part(child, state.logs) for child in parts}
 
     def _izvor_env(self) -> dict[str, str]:
@@ -138,15 +140,15 @@ class Stack:
         argv += ["--without-mingle", "--without-gossip"]
         return Child(name, argv, env=self.env, cwd=ROOT, ready_words=" ready.")
 
-    def _beat(self) -> Child:
+    def _beat(self, name: str) -> Child:
         argv = [*(sys.executable, "-m", "celery", "-A", "izvor_project", "beat")]
-        argv += ["-s", str(self.state.folder("beat") / "schedule")]
-        return Child("beat", argv, env=self.env, cwd=ROOT)
+        argv += ["-s", str(self.state.folder(name) / "schedule")]
+        return Child(name, argv, env=self.env, cwd=ROOT)
 
     def __enter__(self) -> Stack:
         self.start("postgres", "valkey", "simulator")
         self.prepare()
-        for name in ("web", *self.makeup.workers, "beat"):
+        for name in ("web", *self.makeup.workers, *self.makeup.beats):
             self.parts[name].start()
         self.parts["web"].wait_ready()
         return self
@@ -195,23 +197,34 @@ class Stack:
     def clear_faults(self) -> None:
         self._sim("DELETE", "faults", None)
 
+    def proxmox(self, path: str) -> Any:
+        """What the cluster itself answers to this question."""
+        request = urllib.request.Request(
+            f"https://127.0.0.1:{self.simulator_port}/api2/json/{path}",
+            headers={"Authorization": f"PVEAPIToken={TOKEN_ID}={self.proxmox_secret}"},
+        )
+        return json.loads(self._answer_to(request))["data"]
+
     def _sim(self, method: str, path: str, body: dict[str, Any] | None) -> None:
         request = urllib.request.Request(
             f"https://127.0.0.1:{self.simulator_port}/sim/{path}",
             data=None if body is None else json.dumps(body).encode(),
             method=method,
         )
+        self._answer_to(request)
+
+    def _answer_to(self, request: urllib.request.Request) -> bytes:
         context = ssl.create_default_context(cafile=str(self.ca_file))
-        with urllib.request.urlopen(request, timeout=30, context=context):
-            pass
+        with urllib.request.urlopen(request, timeout=30, context=context) as answer:
+            return bytes(answer.read())
 
 
 @contextmanager
-def running_stack(seed: int = 1) -> Iterator[Stack]:
+def running_stack(seed: int = 1, makeup: Makeup = Makeup()) -> Iterator[Stack]:
     """All of Izvor on a folder that is gone afterwards."""
     state = open_temporary_state()
     try:
-        with Stack(state, seed=seed) as stack:
+        with Stack(state, seed=seed, makeup=makeup) as stack:
             yield stack
     finally:
         state.close()

@@ -249,7 +249,7 @@ def _enqueue(
     **params: object,
 ) -> Operation:
     with transaction.atomic():
-        return enqueue(
+        operation = enqueue(
             kind,
             cluster=vm.cluster,
             by=by,
@@ -261,3 +261,6 @@ def _enqueue(
             secrets=secrets,
             after=after,
         )
+        if after is None:
+            preflight.check_as_seen(vm)
+        return operation

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 
 from clusters.vmids import next_vmid
@@ -199,8 +200,9 @@ def is_believed_empty(operation: Operation) -> bool:
     While a node's pmxcfs restarts, the node knows no configuration and lists no guest (cfs_update
     in pve-cluster empties its lists then), with an answer that looks as good as any.
     """
-    since = operation.silent_since
-    return since is not None and (timezone.now() - since).total_seconds() >= EMPTY_FOR_S
+    # In database time, as silences are noted: workers' clocks may differ.
+    before = Now() - datetime.timedelta(seconds=EMPTY_FOR_S)
+    return Operation.objects.filter(pk=operation.pk, silent_since__lte=before).exists()
 
 
 def is_half_made(config: GuestConfig) -> bool:

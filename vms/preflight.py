@@ -88,6 +88,18 @@ def check_state(vm: VirtualMachine, verb: str, allowed: set[str]) -> None:
         raise Conflict("wrong_state", f"VM {vm} is {vm.power}; {verb} needs it to be {wanted}.")
 
 
+def check_as_seen(vm: VirtualMachine) -> None:
+    """Refuse what was checked before another task on the VM ended.
+
+    In the transaction that has claimed it: from here on none can.
+    """
+    (settled_at,) = VirtualMachine.objects.values_list("settled_at").get(pk=vm.pk)
+    if settled_at != vm.settled_at:
+        raise Conflict(
+            "wrong_state", f"Another task on VM {vm} ended in this moment: look, and ask again."
+        )
+
+
 def identify(vm: VirtualMachine, client: Client) -> None:
     """Know who it is before anything is done to it: the worker touches nobody else.
 

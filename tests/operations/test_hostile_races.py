@@ -21,7 +21,7 @@ from tests.operations.hostile import reread, step_by_step, turn_now
 from tests.vms.cast import a_new_vm, a_vm, ask_for
 from vms import actions
 from vms.marks import read_mark
-from vms.models import VirtualMachine
+from vms.models import RUNNING, VirtualMachine
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -63,6 +63,20 @@ def test_of_twenty_actions_on_one_vm_one_wins_and_the_others_are_refused(cluster
     assert sum(isinstance(result, Operation) for result in results) == 1
     refused = [result for result in results if not isinstance(result, Operation)]
     assert all(isinstance(result, Claimed) for result in refused), refused
+
+
+def test_a_state_that_was_checked_before_another_task_ended_counts_no_more(
+    cluster, sim, operator, work
+):
+    vm = a_vm(sim, operator)
+    as_checked = VirtualMachine.objects.get(pk=vm.pk)
+    work(actions.stop_vm(vm=vm, force=True, timeout_s=60, by=operator))
+    assert as_checked.power == RUNNING, "the row, as the second caller had read it"
+    with pytest.raises(Conflict) as refused:
+        actions.stop_vm(vm=as_checked, force=True, timeout_s=60, by=operator)
+    assert refused.value.code == "wrong_state"
+    assert len(sim.tasks("qmstop")) == 1
+    assert not Claim.objects.exists()
 
 
 def test_a_vm_deleted_in_the_moment_its_creation_ends_waits_for_nobody_for_ever(

@@ -76,9 +76,10 @@ def test_an_operators_limit_holds_from_the_next_place_on(cluster, sim, operator)
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_a_hundred_creations_at_two_allocations_all_succeed(cluster, sim, operator):
+def test_two_hundred_creations_at_two_allocations_all_succeed(cluster, sim, operator):
     Lane.objects.create(cluster=cluster, key="storage:ceph", limit=2)
     sim.cause(accidents.storage_slow, storage="ceph", allocate_s=4)
+    create(100, operator)
     create(100, operator)
     assert carry_all(sim) <= 2
     states = set(Operation.objects.values_list("state", "error"))
