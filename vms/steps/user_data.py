@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from django.conf import settings
 
 from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
-from proxmox import Upid
+from proxmox import ProxmoxError, Upid
 from proxmox.results import GuestConfig
 from vms import nocloud
 from vms.job import READ_S, VmJob
@@ -148,7 +148,10 @@ class DetachUserData(Step[VmJob]):
 
 
 class DropUserData(Step[VmJob]):
-    """With the VM its ISOs go, older ones that snapshots may have referred to included."""
+    """With the VM its ISOs go, older ones that snapshots may have referred to included.
+
+    One that cannot be removed is no reason to call the VM's deletion failed: reconciling lists it.
+    """
 
     name: ClassVar[str] = "drop_user_data"
     settle_s: ClassVar[float] = 30
@@ -171,6 +174,8 @@ class DropUserData(Step[VmJob]):
         ]
 
     def look(self, job: VmJob) -> Verdict:
+        if job.notes.get("iso_stays"):
+            return Done()
         left = self.left(job)
         return Act(f"{', '.join(left)} is still there") if left else Done()
 
@@ -180,7 +185,13 @@ class DropUserData(Step[VmJob]):
             upid = job.client.delete_volume(job.vm.node, volume, timeout_s=job.call_s())
         return upid
 
+    def on_refused(self, job: VmJob, error: ProxmoxError) -> Verdict | None:
+        job.notes["iso_stays"] = str(error)
+        return Done()
+
     def record(self, job: VmJob) -> None:
+        if job.notes.get("iso_stays"):
+            job.warn(f"The ISO with its user-data was not removed: {job.notes['iso_stays']}")
         UserData.objects.filter(vm=job.vm).delete()
 
 
@@ -188,6 +199,9 @@ class DiscardUserData(DropUserData):
     """What a failed creation uploaded; the same, under a name of its own among the undoing."""
 
     name: ClassVar[str] = "discard_user_data"
+
+    def on_refused(self, job: VmJob, error: ProxmoxError) -> Verdict | None:
+        return None
 
 
 def put_in_drive(job: VmJob, volume: str, *, without: Iterable[str] = ()) -> None:
