@@ -1,7 +1,7 @@
 """Where cluster and database differ, as sets: always told, repaired where that was asked for.
 
     R1  in the database, not on the cluster      missing VMs
-    R2  on the cluster, not in the database      VMs and ISOs that bear our mark, of VMs we lost
+    R2  on the cluster, not in the database      VMs and files that bear our mark, of VMs we lost
     R3  in both, different                       our VMs whose mark somebody removed
 
 A VM that bears no mark of ours is no orphan: it is somebody's, and listed without a project. What
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import datetime
 import re
+import uuid
 from dataclasses import dataclass
 
 import structlog
@@ -21,7 +22,7 @@ from django.utils import timezone
 
 from accounts.actors import SYSTEM
 from clusters.connect import connect
-from clusters.models import Cluster
+from clusters.models import Cluster, Storage
 from events.models import record_event
 from operations.models import Operation
 from operations.refusals import Refusal
@@ -29,7 +30,6 @@ from proxmox import ProxmoxError
 from vms import actions
 from vms.attention import MISSING, ORPHAN, UNMARKED, conditions
 from vms.models import VirtualMachine
-from vms.userdata import iso_storages
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +37,7 @@ log = structlog.get_logger(__name__)
 FORGET_AFTER = datetime.timedelta(days=1)
 READ_S = 5.0
 _ISO = re.compile(r":iso/izvor-([0-9a-f-]{36})-[0-9a-f]{12}\.iso$")
+_IMAGE = re.compile(r":import/izvor-([0-9a-f]{32})\.\w+$")
 
 
 @dataclass(frozen=True)
@@ -70,25 +71,38 @@ def unmarked(cluster: Cluster) -> QuerySet[VirtualMachine]:
     return living(cluster).filter(conditions()[UNMARKED])
 
 
-def lost_isos(cluster: Cluster) -> list[str]:
-    """R2 for user-data: volume IDs whose VM is gone. Raises ProxmoxError."""
-    client = connect(cluster)
-    volumes = {
-        (storage.name, volume.volid)
-        for storage in iso_storages(cluster.pk)
-        for volume in client.storage_content(
-            storage.node, storage.name, content="iso", timeout_s=READ_S
-        )
-    }
-    named = {found[1]: volid for _, volid in volumes if (found := _ISO.search(volid))}
-    known = set(
-        VirtualMachine.objects.filter(uuid__in=named, deleted_at=None).values_list(
-            "uuid", flat=True
-        )
-    )
+def lost_files(cluster: Cluster) -> dict[str, str]:
+    """R2 for files: volume IDs of what we brought onto storages and nobody needs, with the reason.
+
+    ISOs with the user-data of VMs that are gone, and cloud images that a task could not remove
+    again. Another Izvor on the cluster names its files so, too: they are only told. Raises
+    ProxmoxError.
+    """
+    isos = named_in(cluster, "iso", _ISO)
+    images = named_in(cluster, "import", _IMAGE)
+    alive = VirtualMachine.objects.filter(uuid__in=isos, deleted_at=None)
     at_work = set(Operation.objects.unfinished().values_list("subject", flat=True))
-    gone = {uuid for uuid in named if uuid not in {str(one) for one in known | at_work}}
-    return sorted(named[uuid] for uuid in gone)
+    of_vms = at_work | set(alive.values_list("uuid", flat=True))
+    return {
+        **{volid: "is of a VM that is gone" for vm, volid in isos.items() if vm not in of_vms},
+        **{volid: "was used and stayed" for vm, volid in images.items() if vm not in at_work},
+    }
+
+
+def named_in(cluster: Cluster, content: str, pattern: re.Pattern[str]) -> dict[uuid.UUID, str]:
+    """Volume IDs of this content that bear a VM's uuid, by it."""
+    client = connect(cluster)
+    storages = Storage.objects.filter(
+        cluster=cluster, content__contains=[content], is_available=True, missing_since=None
+    )
+    volumes = [
+        volume.volid
+        for storage in storages
+        for volume in client.storage_content(
+            storage.node, storage.name, content=content, timeout_s=READ_S
+        )
+    ]
+    return {uuid.UUID(found[1]): volid for volid in volumes if (found := pattern.search(volid))}
 
 
 def findings(cluster: Cluster) -> list[Finding]:

@@ -14,7 +14,7 @@ from inventory import cycle, details, reconcile
 from inventory.tasks import reconcile_all
 from operations.models import Operation
 from operations.refusals import Conflict
-from tests.vms.cast import USER_DATA, a_vm, finish
+from tests.vms.cast import USER_DATA, a_vm, ask_for, finish
 from vms import actions
 from vms.marks import read_mark
 from vms.models import VirtualMachine
@@ -153,12 +153,22 @@ def test_what_is_no_orphan_is_not_adopted_and_what_is_there_not_forgotten(cluste
 
 def test_an_iso_whose_vm_is_gone_is_told_and_left(cluster, sim, operator):
     vm = a_vm(sim, operator, running=False, cloud_init=USER_DATA)
-    assert reconcile.lost_isos(cluster) == []
+    assert reconcile.lost_files(cluster) == {}
     sim.change(lambda s: s.world.guests.pop(vm.vmid))
     look(cluster)
     actions.forget_vm(vm=VirtualMachine.objects.get(pk=vm.pk), by=operator)
-    (volume,) = reconcile.lost_isos(cluster)
-    assert str(vm.uuid) in volume
+    ((volume, why),) = reconcile.lost_files(cluster).items()
+    assert (str(vm.uuid) in volume, why) == (True, "is of a VM that is gone")
+
+
+def test_an_image_that_could_not_be_removed_is_told_once_its_task_has_ended(cluster, sim, operator):
+    sim.add_fault("status", method="DELETE", path=r"/content/", status=500, text="busy", count=9)
+    _, operation = ask_for("build_template", None, operator)
+    assert reconcile.lost_files(cluster) == {}
+    assert finish(operation).warnings
+    ((volume, why),) = reconcile.lost_files(cluster).items()
+    assert ":import/izvor-" in volume
+    assert why == "was used and stayed"
 
 
 def test_the_command_lists_and_repairs(cluster, sim, gone, unmarked, work):

@@ -28,10 +28,10 @@ class Command(BaseCommand):
                 if finding.rule in repair and finding.vm is not None:
                     self.repair(finding)
             try:
-                for volume in reconcile.lost_isos(cluster):
-                    self.stdout.write(f"{cluster} R2: {volume} is of a VM that is gone")
+                for volume, why in reconcile.lost_files(cluster).items():
+                    self.stdout.write(f"{cluster} R2: {volume} {why}")
             except ProxmoxError as error:
-                self.stderr.write(f"{cluster}: ISO images could not be listed: {error}")
+                self.stderr.write(f"{cluster}: the storages' files could not be listed: {error}")
 
     def repair(self, finding: reconcile.Finding) -> None:
         assert finding.vm is not None, "handle() has seen it"
