@@ -3,11 +3,52 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from django.http import HttpResponse
 from rest_framework.test import APIClient
 
+# API.md, "Virtual machine".
+VM_FIELDS = {
+    "id",
+    "uuid",
+    "cluster",
+    "node",
+    "project",
+    "name",
+    "description",
+    "tags",
+    "metadata",
+    "status",
+    "template",
+    "os_type",
+    "os_template",
+    "size",
+    "cores",
+    "memory",
+    "disk_size",
+    "ip_address",
+    "ipv6_address",
+    "mac_address",
+    "network",
+    "cloud_init",
+    "cpu_usage",
+    "memory_used",
+    "disk_read",
+    "disk_write",
+    "net_in",
+    "net_out",
+    "uptime",
+    "protected",
+    "task",
+    "last_error",
+    "created_at",
+    "updated_at",
+    "synced_at",
+    "stale",
+}
+UTC_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 PROBLEM = {"type", "title", "status", "detail", "code", "error", "request_id"}
 
 

@@ -1,0 +1,125 @@
+"""Tasks of the API: Izvor's own, and those that Proxmox runs for others."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+import requests
+
+from tests.api.shapes import UTC_TIME, fields_of, problem_of
+from tests.vms.cast import a_vm
+from vms import actions
+from vms.models import VirtualMachine
+
+pytestmark = pytest.mark.django_db
+
+API = "/api/v1"
+NEW = {"name": "web", "template": "ubuntu-22.04", "cores": 1, "memory": 512, "linked": True}
+
+# API.md, the task.
+TASK_FIELDS = {
+    "id",
+    "upid",
+    "node",
+    "type",
+    "status",
+    "exit_status",
+    "progress",
+    "steps",
+    "waiting_for",
+    "warnings",
+    "error",
+    "start_time",
+    "end_time",
+    "user",
+    "vmid",
+}
+
+
+def test_a_task_is_shown_by_id_and_by_upid(operator_calls, cluster, operator, sim, work):
+    vm = a_vm(sim, operator, running=False)
+    asked = operator_calls.post(f"{API}/vms/{vm.uuid}/actions", {"action": "start"}).json()
+    queued = operator_calls.get(f"{API}/tasks/{asked['task_id']}").json()
+    assert set(queued) >= TASK_FIELDS
+    assert (queued["status"], queued["upid"], queued["exit_status"]) == ("queued", None, None)
+    assert queued["steps"][0]["status"] == "running" or queued["steps"][0]["status"] == "waiting"
+
+    work(asked["task_id"])
+    task = operator_calls.get(f"{API}/tasks/{asked['task_id']}").json()
+    assert (task["status"], task["progress"], task["exit_status"]) == ("succeeded", 100, "OK")
+    assert (task["type"], task["vmid"], task["error"]) == ("start_vm", str(vm.vmid), None)
+    assert task["upid"].startswith(f"UPID:{task['node']}:")
+    assert [step["status"] for step in task["steps"]] == ["done"]
+    assert task["start_time"] <= task["end_time"]
+    assert operator_calls.get(f"{API}/tasks/{task['upid']}").json() == task
+    assert operator_calls.get(f"{API}/tasks/{task['upid']}?node={task['node']}").json() == task
+    for handle in (task["id"], task["upid"]):
+        log = operator_calls.get(f"{API}/tasks/{handle}/log").json()["log"]
+        assert log[-1] == {"upid": task["upid"], "text": "TASK OK"}
+        problem_of(operator_calls.post(f"{API}/tasks/{handle}/cancel"), 409, "task_ended")
+
+
+def test_tasks_are_listed_newest_first_and_filtered(operator_calls, cluster, operator):
+    for vmid in (100, 101):
+        vm = cluster.vms.get(vmid=vmid)
+        actions.stop_vm(vm=vm, force=True, timeout_s=60, by=operator)
+    VirtualMachine.objects.filter(vmid=106).update(name="")
+    nameless = cluster.vms.get(vmid=106)
+    actions.start_vm(vm=nameless, by=operator)
+
+    def listed(query: str) -> list[str]:
+        return [t["vmid"] for t in operator_calls.get(f"{API}/tasks?{query}").json()["tasks"]]
+
+    assert listed("") == ["106", "101", "100"]
+    assert listed("vm=100") == ["100"]
+    assert listed("vm=106") == ["106"]
+    assert listed(f"vm={cluster.vms.get(vmid=101).uuid}") == ["101"]
+    assert listed("kind=start_vm") == ["106"]
+    assert listed("status=queued&limit=2") == ["106", "101"]
+    assert listed("status=failed") == []
+    assert fields_of(problem_of(operator_calls.get(f"{API}/tasks?status=x"), 400)) == ["status"]
+    for wrong in ("x", "10", "-1"):
+        body = problem_of(operator_calls.get(f"{API}/tasks?vm={wrong}"), 400)
+        assert fields_of(body) == ["vm"]
+
+
+def test_a_foreign_task_is_shown_and_not_canceled(operator_calls, cluster, sim):
+    upid = started_in_proxmox(sim)
+    task = operator_calls.get(f"{API}/tasks/{upid}").json()
+    assert set(task) >= TASK_FIELDS
+    assert (task["status"], task["exit_status"], task["user"]) == ("stopped", "OK", "root@pam")
+    assert (task["type"], task["vmid"], task["node"]) == ("qmsnapshot", "100", "pve")
+    assert UTC_TIME.fullmatch(task["start_time"])
+    problem_of(operator_calls.post(f"{API}/tasks/{upid}/cancel"), 409, "not_cancelable")
+    problem_of(operator_calls.get(f"{API}/tasks/{upid}?node=pve2"), 400)
+    unknown = re.sub(r"UPID:pve:\w+:", "UPID:pve:0BADF00D:", upid)
+    problem_of(operator_calls.get(f"{API}/tasks/{unknown}"), 404, "task_not_found")
+    elsewhere = upid.replace("UPID:pve:", "UPID:pve9:")
+    problem_of(operator_calls.get(f"{API}/tasks/{elsewhere}"), 404, "task_not_found")
+
+
+def started_in_proxmox(sim: Any) -> str:
+    """The UPID of a task that somebody started past us, ended."""
+    answer = requests.post(
+        f"{sim.url}/api2/json/nodes/pve/qemu/100/snapshot",
+        data={"snapname": f"s{len(sim.tasks())}"},
+        headers={"Authorization": f"PVEAPIToken={sim.token_id}={sim.token_secret}"},
+        verify=str(sim.ca_file),
+        timeout=10,
+    )
+    answer.raise_for_status()
+    upid: str = answer.json()["data"]
+    sim.wait_for(lambda s: s.world.tasks[upid].exitstatus is not None, what="the task's end")
+    return upid
+
+
+def test_a_queued_creation_is_canceled_without_a_trace(operator_calls, cluster, work, sim):
+    guests = len(sim.guests())
+    body = operator_calls.post(f"{API}/vms", NEW).json()
+    answer = operator_calls.post(f"{API}/tasks/{body['task_id']}/cancel")
+    assert answer.status_code == 202
+    assert work(body["task_id"]).state == "canceled"
+    problem_of(operator_calls.get(f"{API}/vms/{body['vmid']}"), 404, "vm_not_found")
+    assert len(sim.guests()) == guests
