@@ -160,6 +160,8 @@ DATABASES["default"]["OPTIONS"].update(
         "max_size": env.integer("IZVOR_DB_POOL", 32, 2, 500),
         "timeout": 10,
         "max_idle": 60,
+        # Then it begins anew, and soon: else it tries ever more rarely while Postgres is away.
+        "reconnect_timeout": 5,
     },
     application_name="izvor",
 )
