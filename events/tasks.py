@@ -6,15 +6,16 @@ from __future__ import annotations
 from celery import shared_task
 
 from events import deliveries, outbox, retention, words
+from events.ticks import LIVES_S, tick_task
 
 
-@shared_task(name="events.tick")  # type: ignore[untyped-decorator]
+@tick_task("events.tick")
 def tick() -> None:
     """Number what nobody has numbered yet, and start senders for what is due."""
     if outbox.publish():
         words.say(words.EVENTS)
     for _ in range(deliveries.senders_wanted()):
-        deliver.apply_async(expires=5)
+        deliver.apply_async(expires=LIVES_S)
 
 
 @shared_task(name="events.deliver")  # type: ignore[untyped-decorator]
@@ -22,6 +23,6 @@ def deliver() -> None:
     deliveries.work()
 
 
-@shared_task(name="events.clean")  # type: ignore[untyped-decorator]
+@tick_task("events.clean")
 def clean() -> None:
     retention.forget_old_events()

@@ -8,6 +8,7 @@ from celery import shared_task
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from events.ticks import tick_task
 from operations import engine, idempotency, poller, queue, retrying
 from operations.models import Operation
 
@@ -26,7 +27,7 @@ def poll(pk: int) -> None:
         queue.send("operations.poll", pk, delay_s=delay)
 
 
-@shared_task(name="operations.sweep")  # type: ignore[untyped-decorator]
+@tick_task("operations.sweep")
 def sweep() -> None:
     """Hint at each due operation and missing poller: after a crash this is the normal path."""
     overdue = Now() - datetime.timedelta(seconds=1)
@@ -40,6 +41,6 @@ def sweep() -> None:
         queue.send("operations.poll", pk)
 
 
-@shared_task(name="operations.clean")  # type: ignore[untyped-decorator]
+@tick_task("operations.clean")
 def clean() -> None:
     idempotency.forget_old_keys()
