@@ -16,7 +16,14 @@ import sys
 import time
 from pathlib import Path
 
-from benchmarks import cycles, lists  # noqa: F401 - they register their rows
+from benchmarks import (  # noqa: F401 - they register their rows
+    cycles,
+    lists,
+    outstanding,
+    simulation,
+    start,
+    stream,
+)
 from benchmarks.row import ROWS, Result, table
 from benchmarks.site import open_site
 
@@ -54,11 +61,11 @@ def heading() -> str:
         text=True,
         check=False,
     ).stdout.strip()
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
+    ram = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
     load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
     return (
         f"{datetime.datetime.now(datetime.UTC):%Y-%m-%d}, {commit or 'no commit'}, "
-        f"{os.cpu_count()} cores ({processor()}), {memory:.0f} GiB, Python "
+        f"{os.cpu_count()} cores ({processor()}), {ram:.0f} GiB, Python "
         f"{platform.python_version()}, load {load}"
     )
 

@@ -18,7 +18,8 @@ class Result:
     what: str
     floor: str
     figures: list[float]
-    goal: float
+    # None: a comparison without one.
+    goal: float | None
     at_least: bool
     unit: str = "x"
     details: dict[str, float] = field(default_factory=dict)
@@ -29,6 +30,8 @@ class Result:
 
     @property
     def is_met(self) -> bool:
+        if self.goal is None:
+            return True
         return self.median >= self.goal if self.at_least else self.median <= self.goal
 
 
@@ -65,11 +68,19 @@ def table(results: list[Result]) -> str:
     """As Markdown, which also reads well in a terminal."""
     lines = ["| what | against | median | spread | goal | met |", "|---|---|---|---|---|---|"]
     for one in results:
-        sign = "≥" if one.at_least else "≤"
+        goal = "–"
+        if one.goal is not None:
+            goal = f"{'≥' if one.at_least else '≤'} {one.goal:g} {one.unit}"
         details = "".join(f"; {name} {value:.4g}" for name, value in one.details.items())
         lines.append(
             f"| {one.what} | {one.floor}{details} | {one.median:.3g} {one.unit} "
             f"| {min(one.figures):.3g} to {max(one.figures):.3g} "
-            f"| {sign} {one.goal:g} {one.unit} | {'yes' if one.is_met else '**no**'} |"
+            f"| {goal} | {verdict(one)} |"
         )
     return "\n".join(lines)
+
+
+def verdict(one: Result) -> str:
+    if one.goal is None:
+        return "–"
+    return "yes" if one.is_met else "**no**"

@@ -6,9 +6,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 
 from benchmarks.load import Caller
+from launcher.ports import remembered_port
 from launcher.state import open_temporary_state
 from tests.stack import Makeup, Stack
 
@@ -32,14 +34,21 @@ MAKEUP = Makeup(
 class Site:
     """The servers, started when a row first wants them, and tokens by project."""
 
-    def __init__(self, stack: Stack) -> None:
+    def __init__(self, stack: Stack, metrics_port: int) -> None:
         self.stack = stack
+        # Where the worker tells what it has done.
+        self.metrics_port = metrics_port
 
     @cached_property
     def web(self) -> int:
         """The web process's port."""
         self.stack.start("web")
         return self.stack.web_port
+
+    def pause_web(self) -> None:
+        """The next row that wants the web process gets a fresh one."""
+        self.stack.parts["web"].stop()
+        self.__dict__.pop("web", None)
 
     @cached_property
     def tokens(self) -> dict[int, str]:
@@ -66,7 +75,9 @@ class Site:
 @contextmanager
 def open_site() -> Iterator[Site]:
     state = open_temporary_state()
-    stack = Stack(state, 1, MAKEUP)
+    port = remembered_port(state.path / "metrics.port", host="127.0.0.1", first=19100)
+    env = (*MAKEUP.env, ("IZVOR_WORKER_METRICS_PORT", str(port)))
+    stack = Stack(state, 1, replace(MAKEUP, env=env))
     try:
         stack.start("postgres", "valkey", "simulator")
         stack.prepare()
@@ -74,7 +85,7 @@ def open_site() -> Iterator[Site]:
         import django
 
         django.setup()
-        yield Site(stack)
+        yield Site(stack, port)
     finally:
         stack.__exit__()
         state.close()

@@ -44,6 +44,11 @@ class Caller:
             raise SystemExit(f"{method} {path}: {answer.status} {answer.reason}")
         return (time.perf_counter() - began) * 1000, raw
 
+    def act(self, path: str) -> str:
+        """POST, and the UPID of the task that it began."""
+        _, raw = self.call("POST", path, "")
+        return str(json.loads(raw)["data"])
+
 
 def measure(caller: Caller, pid: int, state: Path) -> list[tuple[str, float, float, str]]:
     """What, how much, the bound, the unit."""
