@@ -77,7 +77,33 @@ def record_event(
 
     `data` holds plain JSON values and never a secret.
     """
-    event: Event = Event.objects.create(
+    event = new_event(
+        kind, by=by, project_id=project_id, subject=subject, label=label, task=task, **data
+    )
+    event.save(force_insert=True)
+    say_on_commit(EVENTS)
+    return event
+
+
+def record_events(events: list[Event]) -> None:
+    """Write what `new_event` made, all at once, and say so once."""
+    if events:
+        Event.objects.bulk_create(events)
+        say_on_commit(EVENTS)
+
+
+def new_event(
+    kind: str,
+    *,
+    by: Actor | str,
+    project_id: int | None = None,
+    subject: uuid.UUID | None = None,
+    label: str = "",
+    task: uuid.UUID | None = None,
+    **data: Any,
+) -> Event:
+    """As `record_event`, unsaved."""
+    return Event(
         kind=kind,
         actor=by if isinstance(by, str) else by.name,
         project_id=project_id,
@@ -86,8 +112,6 @@ def record_event(
         task=task,
         data=data,
     )
-    say_on_commit(EVENTS)
-    return event
 
 
 class WebhookQuerySet(models.QuerySet["Webhook"]):

@@ -12,12 +12,12 @@ of their names and sizes, so what is unknown never overwrites what was known.
 from __future__ import annotations
 
 import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection, transaction
 
 from clusters.models import Cluster
-from events.models import record_event
+from events.models import Event, new_event, record_events
 from proxmox.results import GuestUsage, Resources
 from templates_app.models import Template
 from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED, UNKNOWN, VirtualMachine
@@ -36,8 +36,6 @@ COMPARED = (
     "is_ha_managed",
     "missing_since",
 )
-# What it takes to compare ten thousand rows, beside the above; who differs is read again whole.
-BESIDE = ("vmid", "doing", "settled_at")
 # Changes that are worth an event: what a person did outside. Power changes by itself, too.
 DRIFT = ("node", "name", "cores", "memory_mib", "disk_bytes", "tags")
 USAGE = (
@@ -51,10 +49,31 @@ USAGE = (
 )
 
 
+class Known(NamedTuple):
+    """What it takes to compare ten thousand rows; who differs is read again, as a model."""
+
+    # As in COMPARED.
+    node: str
+    name: str
+    power: str
+    lock: str
+    tags: list[str]
+    cores: int
+    memory_mib: int
+    disk_bytes: int
+    is_ha_managed: bool
+    missing_since: datetime.datetime | None
+    # … and beside it.
+    pk: int
+    vmid: int
+    doing: str
+    settled_at: datetime.datetime | None
+
+
 def sync_guests(cluster: Cluster, resources: Resources, began: datetime.datetime) -> None:
     listed = {guest.vmid: guest for guest in resources.guests}
     living = VirtualMachine.objects.filter(cluster=cluster, deleted_at=None)
-    rows = {vm.vmid: vm for vm in living.only(*COMPARED, *BESIDE)}
+    rows = {vm.vmid: vm for vm in map(Known._make, living.values_list(*Known._fields))}
     sync_templates(cluster, listed, began)
     machines = {vmid: guest for vmid, guest in listed.items() if not guest.is_template}
     update_known(rows, machines, began)
@@ -75,18 +94,18 @@ def sync_guests(cluster: Cluster, resources: Resources, began: datetime.datetime
     write_usage(cluster, machines)
 
 
-def counts_for(vm: VirtualMachine, began: datetime.datetime) -> bool:
+def counts_for(vm: VirtualMachine | Known, began: datetime.datetime) -> bool:
     """May a list asked for at `began` be believed about this VM?"""
     return not vm.doing and (vm.settled_at is None or began >= vm.settled_at)
 
 
 def update_known(
-    rows: dict[int, VirtualMachine], machines: dict[int, GuestUsage], began: datetime.datetime
+    rows: dict[int, Known], machines: dict[int, GuestUsage], began: datetime.datetime
 ) -> None:
     differing = [
         vm.pk
         for vmid, vm in rows.items()
-        if vmid in machines and counts_for(vm, began) and drift_of(vm, machines[vmid])
+        if vmid in machines and counts_for(vm, began) and differs(vm, machines[vmid])
     ]
     if not differing:
         return
@@ -94,11 +113,21 @@ def update_known(
         # Read again and held: what an operation has written meanwhile is newer than the list.
         held = VirtualMachine.objects.select_for_update().filter(pk__in=differing, deleted_at=None)
         changed = [vm for vm in held if vm.vmid in machines and counts_for(vm, began)]
-        for vm in changed:
-            follow(vm, drift_of(vm, machines[vm.vmid]), began)
+        drifts = [drift_of(vm, machines[vm.vmid]) for vm in changed]
+        events = [follow(vm, drift, began) for vm, drift in zip(changed, drifts, strict=True)]
+        record_events([event for event in events if event is not None])
+        # A column more is a branch more for each row.
+        columns = {name for drift in drifts for name in drift}
         VirtualMachine.objects.bulk_update(
-            changed, [*COMPARED, "updated_at", "synced_at"], batch_size=500
+            changed, [*columns, "updated_at", "synced_at"], batch_size=500
         )
+
+
+def differs(vm: Known, guest: GuestUsage) -> bool:
+    """As `drift_of`, for many."""
+    if guest.status == UNKNOWN:
+        return vm.power != UNKNOWN or vm.missing_since is not None
+    return vm[: len(COMPARED)] != listed_values(vm, guest)
 
 
 def drift_of(vm: VirtualMachine, guest: GuestUsage) -> dict[str, Any]:
@@ -107,42 +136,49 @@ def drift_of(vm: VirtualMachine, guest: GuestUsage) -> dict[str, Any]:
     return {name: value for name, value in values.items() if getattr(vm, name) != value}
 
 
-def follow(vm: VirtualMachine, drift: dict[str, Any], began: datetime.datetime) -> None:
-    """The row as the list has it, unsaved; what a person changed outside is an event."""
+def follow(vm: VirtualMachine, drift: dict[str, Any], began: datetime.datetime) -> Event | None:
+    """The row as the list has it, unsaved, and so is the event: what a person changed outside."""
     seen = {name: [getattr(vm, name), drift[name]] for name in DRIFT if name in drift}
     for name, value in drift.items():
         setattr(vm, name, value)
-    if seen and vm.synced_at is not None:
-        record_event(
-            "vm.changed_outside",
-            by="proxmox",
-            project_id=vm.project_id,
-            subject=vm.uuid,
-            label=str(vm),
-            changes=seen,
-        )
+    was_known = vm.synced_at is not None
     vm.updated_at = vm.synced_at = began
+    if not seen or not was_known:
+        return None
+    return new_event(
+        "vm.changed_outside",
+        by="proxmox",
+        project_id=vm.project_id,
+        subject=vm.uuid,
+        label=str(vm),
+        changes=seen,
+    )
 
 
 def values_of(vm: VirtualMachine, guest: GuestUsage) -> dict[str, Any]:
     """The row's values that the list decides; what it does not know stays."""
     if guest.status == UNKNOWN:
         return {"power": UNKNOWN, "missing_since": None}
-    return {
-        "node": guest.node,
-        "name": guest.name or vm.name,
-        "power": power_in_list(vm, guest),
-        "lock": guest.lock or "",
-        "tags": sorted(guest.tags),
-        "cores": guest.cores or vm.cores,
-        "memory_mib": guest.memory_bytes // MIB or vm.memory_mib,
-        "disk_bytes": guest.disk_bytes or vm.disk_bytes,
-        "is_ha_managed": guest.ha_state is not None,
-        "missing_since": None,
-    }
+    return dict(zip(COMPARED, listed_values(vm, guest), strict=True))
 
 
-def power_in_list(vm: VirtualMachine, guest: GuestUsage) -> str:
+def listed_values(vm: VirtualMachine | Known, guest: GuestUsage) -> tuple[Any, ...]:
+    """In the order of COMPARED."""
+    return (
+        guest.node,
+        guest.name or vm.name,
+        power_in_list(vm, guest),
+        guest.lock or "",
+        sorted(guest.tags),
+        guest.cores or vm.cores,
+        guest.memory_bytes // MIB or vm.memory_mib,
+        guest.disk_bytes or vm.disk_bytes,
+        guest.ha_state is not None,
+        None,
+    )
+
+
+def power_in_list(vm: VirtualMachine | Known, guest: GuestUsage) -> str:
     """The list says "running" of a paused VM too; only reading the VM itself tells."""
     if guest.status == RUNNING:
         return PAUSED if vm.power == PAUSED else RUNNING
