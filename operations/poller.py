@@ -7,6 +7,7 @@ on the cluster's row keeps a second one out until the next look is due.
 from __future__ import annotations
 
 import datetime
+import time
 import uuid
 from collections import defaultdict
 
@@ -24,6 +25,8 @@ from proxmox import Client, ProxmoxError, Unreachable, Upid
 log = structlog.get_logger(__name__)
 
 CALL_S = 5.0
+# Between two looks, however long they take.
+SHORTEST_S = 0.1
 # More running tasks than this on a cluster, and one look a second serves them all.
 FEW = 50
 
@@ -39,6 +42,7 @@ def poll_cluster(pk: int) -> float | None:
     )
     if held != 1:
         return None
+    began = time.monotonic()
     cluster = Cluster.objects.get(pk=pk)
     outstanding = outstanding_on(pk)
     for node, operations in outstanding.items():
@@ -48,7 +52,10 @@ def poll_cluster(pk: int) -> float | None:
             # Each operation asks for itself now and then, and says what it waits for.
             log.warning("poll_failed", cluster=cluster.name, node=node, error=str(error))
     few = sum(map(len, outstanding.values())) <= FEW
-    delay = settings.ENGINE["quick_poll_s" if few else "poll_s"] if outstanding else None
+    interval = settings.ENGINE["quick_poll_s" if few else "poll_s"]
+    # From look to look, however long one takes, or an end would be learnt of that much later.
+    took = time.monotonic() - began
+    delay = max(SHORTEST_S, interval - took) if outstanding else None
     # Not before the next look is due: a doubled hint finds the lease held.
     until = Now() + datetime.timedelta(seconds=0.8 * delay) if delay else None
     Cluster.objects.filter(pk=pk, poll_lease_token=token).update(poll_lease_until=until)
