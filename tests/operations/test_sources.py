@@ -99,3 +99,12 @@ def test_a_vm_that_moved_before_it_was_cloned_is_followed(
     sim.change(lambda s: setattr(s.world.guests[source.vmid], "node", elsewhere))
     ended = work(operation)
     assert ended.state == "succeeded", ended.error
+
+
+def test_a_creation_does_not_read_the_list_of_all_vms(cluster, sim, operator, work):
+    _, operation = actions.create_vm(asked=a_new_vm(), by=operator)
+    before = len(sim.calls_to("GET", r"/cluster/resources"))
+    assert work(operation).state == "succeeded"
+    assert len(sim.calls_to("GET", r"/cluster/resources")) == before
+    # Once to choose its number, once before it is made under it.
+    assert len(sim.calls_to("GET", r"/cluster/nextid")) == 2

@@ -12,7 +12,7 @@ from operations.refusals import Refusal
 from proxmox import Conflict, NotFound, OutcomeUnknown, ProxmoxError, Upid
 from proxmox.results import GuestConfig
 from vms import observe
-from vms.job import VmJob, find_guest
+from vms.job import READ_S, VmJob, find_guest
 from vms.marks import read_mark, with_mark
 from vms.models import GIB
 from vms.placement import Capacity, Need
@@ -34,8 +34,13 @@ class Clone(Step[VmJob]):
     cancel: ClassVar[Cancel] = Cancel.FINISH_THEN_UNDO
 
     def look(self, job: VmJob) -> Verdict:
-        if job.operation.attempts == 0 and (waiting := leave_dead_node(job)):
-            return waiting
+        if job.operation.attempts == 0:
+            if waiting := leave_dead_node(job):
+                return waiting
+            # Nothing of ours is there yet, and Proxmox takes no number twice: a short question
+            # does, where to see that nobody has it would take the list of all VMs.
+            if job.client.vmid_is_free(job.vm.vmid, timeout_s=READ_S):
+                return Act(f"VM {job.vm.vmid} does not exist")
         found = job.find()
         if found is None:
             return Act(f"VM {job.vm.vmid} does not exist")
