@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 
 import pytest
@@ -10,6 +11,7 @@ from django.test.utils import CaptureQueriesContext
 
 from accounts.actors import MEMBER
 from clusters.connect import connect
+from events.models import Event
 from inventory import cycle, guests
 from tests.conftest import client_with
 from vms.models import VirtualMachine, VmUsage
@@ -21,6 +23,7 @@ OF_A_LIST = 5
 OF_A_CREATION = 47
 # The VMs, the templates, who was deleted just now, the usage.
 OF_THE_SAME_LIST = 4
+OF_CHANGES = 6
 
 
 def many(cluster, project, count: int) -> None:
@@ -69,6 +72,26 @@ def test_the_same_list_again_writes_no_metadata_and_no_usage(cluster):
     assert stamps_of_usage() == before
     assert list(cluster.vms.order_by("pk").values()) == rows
     assert len(queries) == OF_THE_SAME_LIST
+
+
+@pytest.mark.parametrize("count", [5, 60])
+def test_many_changes_take_the_same_queries_as_few(count, cluster, project):
+    resources = connect(cluster).resources(timeout_s=10)
+    began = cycle.database_now()
+    guests.sync_guests(cluster, resources, began)
+    pattern = next(g for g in resources.guests if not g.is_template)
+    listed = [
+        dataclasses.replace(pattern, vmid=5000 + n, name=f"renamed-{n}") for n in range(count)
+    ]
+    many(cluster, project, count)
+    cluster.vms.filter(name__startswith="many-").update(synced_at=began)
+    more = dataclasses.replace(resources, guests=(*resources.guests, *listed))
+    with CaptureQueriesContext(connection) as queries:
+        guests.sync_guests(cluster, more, cycle.database_now())
+    assert cluster.vms.filter(name__startswith="renamed-").count() == count
+    assert Event.objects.filter(kind="vm.changed_outside").count() == count
+    # The rows held, their events and the rows written, each once, in transactions.
+    assert len(queries) == OF_THE_SAME_LIST + OF_CHANGES
 
 
 def stamps_of_usage() -> list[tuple[object, ...]]:
