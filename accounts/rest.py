@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import time
 from collections.abc import Sequence, Set
 from typing import Any
 
@@ -19,6 +20,8 @@ from rest_framework.response import Response
 from accounts.actors import Actor
 
 LIMIT_MAX = 1000
+# Filters can be anything: not more than so many are remembered.
+MOST_COUNTS = 1000
 
 
 def is_storable(text: str) -> bool:
@@ -98,8 +101,33 @@ def page_of(
         params["cursor"] = _encode(last[0] if columns else getattr(last, field))
         following = request.build_absolute_uri(f"{request.path}?{params.urlencode()}")
     # A first page that holds all of them has counted them already.
-    count = queryset.count() if more or after is not None else len(found)
+    is_part = more or after is not None
+    count = count_of(request, queryset) if is_part else len(found)
     return found, {"count": count, "next": following}
+
+
+_counts: dict[tuple[object, ...], tuple[float, int]] = {}
+
+
+def count_of(request: Request, queryset: QuerySet[Any]) -> int:
+    """Exact where there are few. Many are counted by this process once in a few seconds: Postgres
+    goes through all of them, which would cost more than the page."""
+    actor, asked = actor_of(request), request.query_params
+    project = None if actor.is_operator else actor.project and actor.project.pk
+    filters = tuple((name, *asked.getlist(name)) for name in sorted(asked) if name not in PAGING)
+    key = (actor.is_operator, project, request.path, filters)
+    now = time.monotonic()
+    counted_at, count = _counts.get(key, (0.0, 0))
+    if count and now - counted_at < settings.COUNTS["kept_s"]:
+        return count
+    count = queryset.count()
+    if count >= settings.COUNTS["many"]:
+        if len(_counts) > MOST_COUNTS:
+            _counts.clear()
+        _counts[key] = (now, count)
+    else:
+        _counts.pop(key, None)
+    return count
 
 
 def listing(key: str, rows: list[Any], page: dict[str, Any]) -> Response:

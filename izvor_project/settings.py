@@ -260,6 +260,8 @@ SPECTACULAR_SETTINGS = {
     ],
 }
 
+# The count of a list of at least so many is kept for so many seconds.
+COUNTS = {"many": 10_000, "kept_s": 5.0}
 # How much one token may ask in a minute, and one address fail to log in as one person; 0: no limit.
 RATES = {
     "requests": env.integer("IZVOR_RATE_REQUESTS", 600, 0, 1_000_000),

@@ -8,8 +8,10 @@ import re
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from accounts.actors import MEMBER
+from accounts.models import Project
 from clusters.connect import connect
 from events.models import Event
 from inventory import cycle, guests
@@ -47,6 +49,25 @@ def test_a_list_takes_the_same_queries_for_many_as_for_few(
     with django_assert_num_queries(OF_A_LIST - 2):
         body = client.get(f"{API}/vms").json()
     assert (len(body["vms"]), body["count"], body["next"]) == (count, count, None)
+
+
+def test_many_are_counted_once_in_a_while_and_for_each_by_itself(
+    cluster, project, settings, django_assert_num_queries
+):
+    many(cluster, project, 30)
+    settings.COUNTS = {"many": 20, "kept_s": 3600}
+    client = client_with(project, MEMBER)
+    path = f"{API}/vms?limit=5"
+    assert client.get(path).json()["count"] == 30
+    cluster.vms.filter(name="many-0").update(deleted_at=timezone.now())
+    with django_assert_num_queries(OF_A_LIST - 2):
+        assert client.get(path).json()["count"] == 30
+    # Another filter, another caller, and a time that is over.
+    assert client.get(f"{path}&name=many-1").json()["count"] == 1
+    other = Project.objects.create(name="other")
+    assert client_with(other, MEMBER).get(path).json()["count"] == 0
+    settings.COUNTS = {"many": 20, "kept_s": 0}
+    assert client.get(path).json()["count"] == 29
 
 
 def test_a_creation_takes_a_stated_number_of_queries(cluster, project, django_assert_num_queries):
