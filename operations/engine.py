@@ -146,10 +146,9 @@ class Turn:
             return self.wait(step, verdict.reason, verdict.check_s)
         if self.operation.acted_at:
             return self.settle(step, verdict)
-        blocked_by = lanes.admit(self.operation, step.lanes(self.job))
-        if blocked_by:
-            # Places are given by the one who leaves; looking again is for a lost hint only.
-            return self.wait(step, blocked_by, 10.0, counts=False)
+        place = lanes.admit(self.operation, step.lanes(self.job))
+        if place:
+            return self.wait(step, str(place), place.check_s, counts=False)
         return self.submit(step)
 
     def settle(self, step: Step[Any], verdict: Act) -> Move:

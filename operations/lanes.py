@@ -7,6 +7,7 @@ they wait here, in order and visibly, rather than there. Limits are rows that op
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from django.db import connection, transaction
 from django.db.models import Count, Q
@@ -15,15 +16,34 @@ from operations import queue
 from operations.models import UNFINISHED, Lane, LaneTicket, Operation
 
 
-def admit(operation: Operation, wanted: Iterable[tuple[str, int]]) -> str:
+@dataclass(frozen=True)
+class Place:
+    """Where in a lane's line an operation stands."""
+
+    lane: str
+    limit: int
+    position: int
+
+    def __str__(self) -> str:
+        return f"a place in lane {self.lane} (limit {self.limit}): position {self.position}"
+
+    @property
+    def check_s(self) -> float:
+        """When to look again though nobody called. Who leaves calls the next, in its own
+        transaction; so this is for a limit that was raised, and the further back the rarer: if a
+        thousand looked each 10 s, they would keep the workers from those who are through."""
+        return min(10.0 + self.position, 120.0)
+
+
+def admit(operation: Operation, wanted: Iterable[tuple[str, int]]) -> Place | None:
     """Ask for passage through all lanes of `wanted`, pairs of (key, default limit).
 
-    Returns "" when the operation is through all of them, else what it waits for and at which
-    position. It is through all or none, so nobody holds one lane while waiting for another.
+    Returns None when the operation is through all of them, else where it waits. It is through all
+    or none, so nobody holds one lane while waiting for another.
     """
     pairs = sorted(wanted)
     if not pairs:
-        return ""
+        return None
     with transaction.atomic():
         lanes = [_locked(operation.cluster_id, key, limit) for key, limit in pairs]
         for lane in lanes:
@@ -38,12 +58,9 @@ def admit(operation: Operation, wanted: Iterable[tuple[str, int]]) -> str:
                 before=Count("id", filter=Q(is_through=False, id__lt=mine.pk)),
             )
             if counts["through"] + counts["before"] >= lane.limit:
-                return (
-                    f"a place in lane {lane.key} (limit {lane.limit}): "
-                    f"position {counts['before'] + 1}"
-                )
+                return Place(lane.key, lane.limit, counts["before"] + 1)
         LaneTicket.objects.filter(lane__in=lanes, operation=operation).update(is_through=True)
-    return ""
+    return None
 
 
 def leave(operation: Operation) -> None:
@@ -52,11 +69,18 @@ def leave(operation: Operation) -> None:
     if not lanes:
         return
     LaneTicket.objects.filter(operation=operation).delete()
+    called: set[int] = set()
     for lane in lanes:
         through = lane.tickets.filter(is_through=True).count()
         waiting = lane.tickets.filter(is_through=False).order_by("id")
-        for ticket in waiting.select_related("operation")[: max(0, lane.limit - through)]:
-            queue.wake(ticket.operation)
+        called.update(
+            waiting.values_list("operation_id", flat=True)[: max(0, lane.limit - through)]
+        )
+    # Two who leave at once call the same ones: each locks them in one order, or they would wait
+    # for one another.
+    held = Operation.objects.select_for_update(no_key=True).filter(pk__in=called)
+    for next_one in held.order_by("pk"):
+        queue.wake(next_one)
 
 
 def _locked(cluster_id: int, key: str, limit: int) -> Lane:

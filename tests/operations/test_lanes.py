@@ -10,7 +10,7 @@ import pytest
 from django.db import connection
 
 from clusters.models import Cluster
-from operations import engine, poller
+from operations import engine, lanes, poller
 from operations.models import SUCCEEDED, Lane, LaneTicket, Operation
 from pve_simulator import accidents
 from pve_simulator.testing import SimulatorThread
@@ -63,6 +63,17 @@ def test_who_waits_says_for_which_lane_and_at_which_position(cluster, sim, opera
     found = run_until(waiting, lambda lines: len(lines) >= len(asked) - 2)
     assert {(lane, limit) for lane, limit, _ in found} == {("storage:ceph", "2")}
     assert [place for _, _, place in found] == [str(n) for n in range(1, len(asked) - 1)]
+    # Who leaves calls the next: the others look again the more rarely, the further back they are.
+    waits = Operation.objects.filter(waiting_for__startswith="a place").order_by("due_at")
+    texts = waits.values_list("waiting_for", flat=True)
+    places = [int(match[3]) for text in texts if (match := POSITION.match(text))]
+    assert places == sorted(places)
+
+
+def test_a_thousand_in_line_look_again_less_than_ten_times_a_second():
+    rates = [1 / lanes.Place("storage:ceph", 4, n).check_s for n in range(1, 1001)]
+    assert 1 < sum(rates) < 12
+    assert min(rates) >= 1 / 120
 
 
 def test_an_operators_limit_holds_from_the_next_place_on(cluster, sim, operator):
