@@ -17,9 +17,12 @@ import time
 from pathlib import Path
 
 from benchmarks import (  # noqa: F401 - they register their rows
+    creating,
     cycles,
     lists,
+    memory,
     outstanding,
+    peers,
     simulation,
     start,
     stream,
@@ -41,16 +44,23 @@ def main() -> int:
     # So that servers and folders go, too, when it is told to end.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     results: list[Result] = []
+    is_whole = True
     with open_site() as site:
         for name in asked.rows or ROWS:
             began = time.monotonic()
-            found = ROWS[name].measure(site)
+            try:
+                found = ROWS[name].measure(site)
+            except (RuntimeError, AssertionError, OSError) as error:
+                # What could not be measured hides nothing of the rest.
+                print(f"\n{name}: NOT MEASURED: {error}", flush=True)
+                is_whole = False
+                continue
             print(f"\n{name}, {time.monotonic() - began:.0f} s\n{table(found)}", flush=True)
             results += found
     if asked.record:
         with HISTORY.open("a") as history:
             history.write(f"\n### {heading()}\n\n{table(results)}\n")
-    return 0 if all(one.is_met for one in results) else 1
+    return 0 if is_whole and all(one.is_met for one in results) else 1
 
 
 def heading() -> str:

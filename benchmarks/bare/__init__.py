@@ -1,0 +1,1 @@
+"""Django and Celery with nothing of ours in them: what their processes take by themselves."""
