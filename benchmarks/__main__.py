@@ -23,6 +23,7 @@ from benchmarks import (  # noqa: F401 - they register their rows
     memory,
     outstanding,
     peers,
+    relay,
     simulation,
     start,
     stream,

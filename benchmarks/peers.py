@@ -22,7 +22,6 @@ def proxmoxer(site: Site) -> list[Result]:
     """Proxmox knows no pages: who wants a hundred of its VMs reads all of them."""
     from tests.stack import TOKEN_ID
 
-    # The worker's look at them is what fills the rows.
     direct = connect(site, TOKEN_ID)
     caller = Caller(site.web, site.operator)
     all_of_it, first_page, proxmox = [], [], []
