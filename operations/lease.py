@@ -16,7 +16,7 @@ from typing import Any
 
 import structlog
 from django.conf import settings
-from django.db import DatabaseError, connection
+from django.db import DatabaseError, connection, transaction
 from django.db.models import Q
 from django.db.models.functions import Now
 
@@ -114,9 +114,14 @@ class Heartbeat:
     def _renew(self, tokens: list[uuid.UUID]) -> None:
         seconds = datetime.timedelta(seconds=settings.ENGINE["lease_s"])
         try:
-            Operation.objects.filter(lease_token__in=tokens, lease_until__gte=Now()).update(
-                lease_until=Now() + seconds
-            )
+            with transaction.atomic():
+                # A row that its own turn is writing has its turn's time: to wait for it while we
+                # hold others could be a deadlock, since a turn's end calls other operations.
+                free = Operation.objects.select_for_update(skip_locked=True, no_key=True).filter(
+                    lease_token__in=tokens, lease_until__gte=Now()
+                )
+                keys = list(free.values_list("pk", flat=True))
+                Operation.objects.filter(pk__in=keys).update(lease_until=Now() + seconds)
         except DatabaseError as error:
             # The next beat tries again; if it is too late by then, the writes will say so.
             log.warning("leases_not_renewed", error=str(error))
