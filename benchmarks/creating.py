@@ -158,9 +158,9 @@ def creations(site: Site) -> list[Result]:
 
 # What nobody asks for one creation: the poller's look, inventory's.
 SHARED = re.compile(r"nodes/\{node\}/tasks$|nodes/\{node\}/(storage|network|status)|cluster/status")
-# Clone, configure, start: the configuration after a clone is the one that configuring looks at,
-# and a start looks at configuration and status before and after.
-ACTS, LOOKS = 3, 7
+# Clone, configure, grow, start: the configuration after a clone is the one that configuring looks
+# at, and a start looks at configuration and status before and after.
+ACTS, LOOKS = 4, 8
 
 
 def per_creation(
