@@ -69,6 +69,11 @@ def leave(operation: Operation) -> None:
     if not lanes:
         return
     LaneTicket.objects.filter(operation=operation).delete()
+    call_next(lanes)
+
+
+def call_next(lanes: Iterable[Lane]) -> None:
+    """Wake those in line who may now pass; in a transaction."""
     called: set[int] = set()
     for lane in lanes:
         through = lane.tickets.filter(is_through=True).count()

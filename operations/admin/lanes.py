@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 from django.contrib import admin
+from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 
 from accounts.admin_site import ReadOnlyAdmin
 from events.admin_site import AuditedAdmin
+from operations.lanes import call_next
 from operations.models import Claim, Lane
 
 
@@ -41,6 +43,12 @@ class LaneAdmin(AuditedAdmin):
             is_through=Count("tickets", filter=Q(tickets__is_through=True)),
             is_waiting=Count("tickets", filter=Q(tickets__is_through=False)),
         )
+
+    def save_model(self, request: HttpRequest, obj: Lane, form: Any, change: bool) -> None:
+        """With a higher limit those who may now pass are called at once."""
+        super().save_model(request, obj, form, change)
+        with transaction.atomic():
+            call_next([obj])
 
     @admin.display(description="running", ordering="is_through")
     def through(self, lane: Any) -> int:

@@ -61,7 +61,7 @@ def test_a_worker_whose_clock_is_minutes_ahead_takes_every_tick(entry):
         "root_id": None,
         "parent_id": None,
     }
-    body = ([], entry["kwargs"], {})
+    body: tuple[list[object], dict[str, object], dict[str, object]] = ([], entry["kwargs"], {})
     message = Message(
         body="",
         headers=headers,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from django.db import connection
+from django.db.models.functions import Now
 
 from clusters.models import Cluster
 from operations import engine, lanes, poller
@@ -83,6 +85,20 @@ def test_an_operators_limit_holds_from_the_next_place_on(cluster, sim, operator)
     sim.cause(accidents.storage_slow, storage="ceph", allocate_s=10)
     create(4, operator)
     assert carry_all(sim) == 1
+
+
+def test_a_raised_limit_calls_those_who_may_pass_at_once(cluster, sim, operator, admin_client):
+    sim.cause(accidents.storage_slow, storage="ceph", allocate_s=60)
+    asked = create(6, operator)
+    lane, _ = Lane.objects.update_or_create(
+        cluster=cluster, key="storage:ceph", defaults={"limit": 1}
+    )
+    in_line = Operation.objects.filter(waiting_for__startswith="a place")
+    run_until(in_line.count, lambda count: count == len(asked) - 1)
+    Operation.objects.filter(pk__in=in_line).update(due_at=Now() + datetime.timedelta(hours=1))
+    answer = admin_client.post(f"/admin/operations/lane/{lane.pk}/change/", {"limit": 3})
+    assert answer.status_code == 302, answer.content
+    assert in_line.filter(due_at__lte=Now()).count() == 2
 
 
 @pytest.mark.slow
