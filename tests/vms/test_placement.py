@@ -18,7 +18,7 @@ from vms.models import VirtualMachine
 pytestmark = pytest.mark.django_db(transaction=True)
 
 MIB = 1024**2
-AT_ONCE = 24
+AT_ONCE = 50
 
 
 def create_at_once(operator, **asked) -> list[Refusal | None]:
