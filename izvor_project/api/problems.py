@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from http import HTTPStatus
 from typing import Any
 
@@ -51,7 +52,7 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
         if auth_header := getattr(error, "auth_header", None):
             headers["WWW-Authenticate"] = auth_header
         if wait := getattr(error, "wait", None):
-            headers["Retry-After"] = str(int(wait) + 1)
+            headers["Retry-After"] = str(math.ceil(wait))
     return Response(
         problem(status, code, detail, errors=errors),
         status=status,

@@ -49,6 +49,13 @@ def test_beyond_its_rate_a_token_waits_and_others_do_not(member_calls, operator_
     assert operator_calls.get(f"{API}/sizes").status_code == 200
 
 
+def test_in_a_minutes_first_moment_it_says_a_minute(member_calls, monkeypatch):
+    monkeypatch.setattr(time, "time", lambda: 6_000_000_000.02)
+    answers = [member_calls.get(f"{API}/sizes") for _ in range(6)]
+    assert answers[-1].status_code == 429
+    assert answers[-1]["Retry-After"] == "60"
+
+
 def test_tokens_are_made_at_a_rate_of_their_own(member_calls):
     made = [member_calls.post(f"{API}/tokens", {"name": str(n)}).status_code for n in range(3)]
     assert made == [201, 201, 429]
