@@ -11,13 +11,13 @@ from typing import Any
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from access.finding import hold
 from accounts.actors import OPERATOR, Actor
 from accounts.models import ApiToken, Project, Quota
 from events.models import record_event
 from operations import idempotency
 from operations.refusals import Conflict, InvalidInput, NotAllowed
 from vms.models import VirtualMachine
+from vms.quota import hold
 
 # Where everything begins: the first tokens, and requests without any (IZVOR_AUTH=none).
 DEFAULT = "default"

@@ -10,7 +10,7 @@ from accounts.actors import Actor
 from accounts.models import ApiToken, Project
 from accounts.rest import actor_of, is_storable
 from events.models import Delivery, Webhook
-from operations.refusals import Conflict, NotFound
+from operations.refusals import NotFound
 
 
 def find_project(actor: Actor, wanted: str) -> Project:
@@ -22,13 +22,6 @@ def find_project(actor: Actor, wanted: str) -> Project:
     if found is None:
         raise NotFound("project_not_found", f"There is no project {wanted[:64]!r}.")
     return found
-
-
-def hold(project: Project) -> Project:
-    """Nobody deletes it before the transaction ends, so that what is made in it has a home."""
-    if not project.hold():
-        raise Conflict("project_gone", f"Project {project} was deleted meanwhile.")
-    return project
 
 
 def find_token(request: Request, wanted: str) -> ApiToken:

@@ -11,7 +11,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from access.finding import find_delivery, find_webhook, hold
+from access.finding import find_delivery, find_webhook
 from access.serializers import (
     NewWebhookSerializer,
     NothingSerializer,
@@ -34,6 +34,7 @@ from events.models import DELIVERY_STATES, Webhook
 from operations import idempotency
 from operations.refusals import Conflict, NotAllowed
 from operations.rest import idempotent, shows
+from vms.quota import hold
 
 
 class WebhookViewSet(ViewSet):

@@ -56,6 +56,16 @@ UNITS = {
 }
 
 
+def hold(project: Project) -> Project:
+    """Nobody deletes it before the transaction ends, so that what is made in it has a home.
+
+    Raises Conflict if somebody has.
+    """
+    if not project.hold():
+        raise Conflict("project_gone", f"Project {project} was deleted meanwhile.")
+    return project
+
+
 class Headroom:
     """What a project may still take. In the transaction that writes the rows.
 
@@ -64,8 +74,8 @@ class Headroom:
     """
 
     def __init__(self, project: Project | None) -> None:
-        if project is not None and not project.hold():
-            raise Conflict("project_gone", f"Project {project} was deleted meanwhile.")
+        if project is not None:
+            hold(project)
         self.project = project
         quotas = Quota.objects.select_for_update().filter(project=project)
         self.quota = quotas.first() if project else None
