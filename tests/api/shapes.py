@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any
 
+import requests
 from django.http import HttpResponse
 from rest_framework.test import APIClient
 
@@ -101,3 +102,18 @@ class Caller:
 
     def delete(self, path: str, **headers: str) -> HttpResponse:
         return self.ask("DELETE", path, **headers)
+
+
+def started_in_proxmox(sim: Any) -> str:
+    """The UPID of a task that somebody started past us, ended."""
+    answer = requests.post(
+        f"{sim.url}/api2/json/nodes/pve/qemu/100/snapshot",
+        data={"snapname": f"s{len(sim.tasks())}"},
+        headers={"Authorization": f"PVEAPIToken={sim.token_id}={sim.token_secret}"},
+        verify=str(sim.ca_file),
+        timeout=10,
+    )
+    answer.raise_for_status()
+    upid: str = answer.json()["data"]
+    sim.wait_for(lambda s: s.world.tasks[upid].exitstatus is not None, what="the task's end")
+    return upid

@@ -21,7 +21,7 @@ from accounts.actors import MEMBER
 from accounts.models import ApiToken
 from izvor_project.loopback import LoopbackOnly
 from operations.models import Operation
-from tests.api.shapes import Caller, problem_of
+from tests.api.shapes import Caller, problem_of, started_in_proxmox
 from vms import actions
 
 pytestmark = pytest.mark.django_db
@@ -143,7 +143,7 @@ def test_a_task_of_another_project_is_not_there(tail, callers, owned, cluster, o
 
 
 def test_bare_upids_are_for_operators(callers, owned, sim, cluster):
-    upid = foreign_task(sim)
+    upid = started_in_proxmox(sim)
     for who in ("viewer", "member"):
         problem_of(callers[who].get(f"{API}/tasks/{upid}"), 404, "task_not_found")
         problem_of(callers[who].get(f"{API}/tasks/{upid}/log"), 404, "task_not_found")
@@ -152,23 +152,6 @@ def test_bare_upids_are_for_operators(callers, owned, sim, cluster):
     assert body["status"] == "stopped"
     log = callers["operator"].get(f"{API}/tasks/{upid}/log").json()["log"]
     assert log[-1]["text"] == "TASK OK"
-
-
-def foreign_task(sim: Any) -> str:
-    """One that somebody started in Proxmox's own interface, ended."""
-    import requests
-
-    answer = requests.post(
-        f"{sim.url}/api2/json/nodes/pve/qemu/100/snapshot",
-        data={"snapname": f"s{os.urandom(4).hex()}"},
-        headers={"Authorization": f"PVEAPIToken={sim.token_id}={sim.token_secret}"},
-        verify=str(sim.ca_file),
-        timeout=10,
-    )
-    answer.raise_for_status()
-    upid: str = answer.json()["data"]
-    sim.wait_for(lambda s: s.world.tasks[upid].exitstatus is not None, what="the task's end")
-    return upid
 
 
 def test_a_members_own_upid_shows_the_task_it_belongs_to(callers, owned, cluster, member_actor):

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 import pytest
-import requests
 
-from tests.api.shapes import UTC_TIME, fields_of, problem_of
+from tests.api.shapes import UTC_TIME, fields_of, problem_of, started_in_proxmox
 from tests.vms.cast import a_vm
 from vms import actions
 from vms.models import VirtualMachine
@@ -98,21 +96,6 @@ def test_a_foreign_task_is_shown_and_not_canceled(operator_calls, cluster, sim):
     problem_of(operator_calls.get(f"{API}/tasks/{unknown}"), 404, "task_not_found")
     elsewhere = upid.replace("UPID:pve:", "UPID:pve9:")
     problem_of(operator_calls.get(f"{API}/tasks/{elsewhere}"), 404, "task_not_found")
-
-
-def started_in_proxmox(sim: Any) -> str:
-    """The UPID of a task that somebody started past us, ended."""
-    answer = requests.post(
-        f"{sim.url}/api2/json/nodes/pve/qemu/100/snapshot",
-        data={"snapname": f"s{len(sim.tasks())}"},
-        headers={"Authorization": f"PVEAPIToken={sim.token_id}={sim.token_secret}"},
-        verify=str(sim.ca_file),
-        timeout=10,
-    )
-    answer.raise_for_status()
-    upid: str = answer.json()["data"]
-    sim.wait_for(lambda s: s.world.tasks[upid].exitstatus is not None, what="the task's end")
-    return upid
 
 
 def test_a_queued_creation_is_canceled_without_a_trace(operator_calls, cluster, work, sim):
