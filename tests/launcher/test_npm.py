@@ -148,6 +148,7 @@ def test_it_ends_with_whoever_wants_it(tree, start):
     for pid, line in processes_in(tree).items():
         assert "sleep" in line  # the stand-in's own child, which npm has none of
         os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not processes_in(tree), timeout_s=5)
 
 
 @pytest.mark.parametrize(
