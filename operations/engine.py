@@ -137,6 +137,11 @@ class Turn:
     def look_and_act(self, step: Step[Any]) -> Move:
         if not step.is_needed(self.job):
             return self.finish(step, is_skipped=True)
+        wanted = list(step.lanes(self.job))
+        if wanted and lanes.is_in_line(self.operation):
+            # Proxmox is not asked again before the operation is called.
+            if place := lanes.admit(self.operation, wanted):
+                return self.stand_in_line(step, place)
         return self.follow_verdict(step, step.look(self.job))
 
     def follow_verdict(self, step: Step[Any], verdict: Verdict) -> Move:
@@ -146,10 +151,16 @@ class Turn:
             return self.wait(step, verdict.reason, verdict.check_s)
         if self.operation.acted_at:
             return self.settle(step, verdict)
-        place = lanes.admit(self.operation, step.lanes(self.job))
-        if place:
-            return self.wait(step, str(place), place.check_s, counts=False)
+        if place := lanes.admit(self.operation, step.lanes(self.job)):
+            return self.stand_in_line(step, place)
         return self.submit(step)
+
+    def stand_in_line(self, step: Step[Any], place: lanes.Place) -> Move:
+        delay = self.wait(step, str(place), place.check_s, counts=False)
+        if not lanes.is_in_line(self.operation):
+            # Called before the wait was written down, and nobody calls twice.
+            queue.wake(self.operation)
+        return delay
 
     def settle(self, step: Step[Any], verdict: Act) -> Move:
         """Proxmox said OK, the state is not there (yet)."""

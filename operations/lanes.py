@@ -2,18 +2,23 @@
 
 Proxmox serialises allocation on a storage cluster-wide and lets the rest time out after 10 s; so
 they wait here, in order and visibly, rather than there. Limits are rows that operators edit.
+
+    first look: in line ──▶ called by who leaves: through ──▶ leaves with the step's end
+
+Who is called has its place already, so that nobody is called twice and nobody comes in vain.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from django.db import connection, transaction
 from django.db.models import Count, Q
 
 from operations import queue
-from operations.models import UNFINISHED, Lane, LaneTicket, Operation
+from operations.models import Lane, LaneTicket, Operation
 
 
 @dataclass(frozen=True)
@@ -29,10 +34,15 @@ class Place:
 
     @property
     def check_s(self) -> float:
-        """When to look again though nobody called. Who leaves calls the next, in its own
-        transaction; so this is for a limit that was raised, and the further back the rarer: if a
-        thousand looked each 10 s, they would keep the workers from those who are through."""
+        """When to look again though nobody called: one who leaves may die before it calls the next.
+        The further back the rarer: if a thousand looked each 10 s, they would keep the workers from
+        those who are through."""
         return min(10.0 + self.position, 120.0)
+
+
+def is_in_line(operation: Operation) -> bool:
+    """Whether it asked for a place and was not called yet."""
+    return operation.tickets.filter(is_through=False).exists()
 
 
 def admit(operation: Operation, wanted: Iterable[tuple[str, int]]) -> Place | None:
@@ -41,57 +51,62 @@ def admit(operation: Operation, wanted: Iterable[tuple[str, int]]) -> Place | No
     Returns None when the operation is through all of them, else where it waits. It is through all
     or none, so nobody holds one lane while waiting for another.
     """
-    pairs = sorted(wanted)
-    if not pairs:
+    limits = dict(wanted)
+    through = operation.tickets.filter(is_through=True).values_list("lane__key", flat=True)
+    if limits.keys() <= set(through):
         return None
     with transaction.atomic():
-        lanes = [_locked(operation.cluster_id, key, limit) for key, limit in pairs]
-        for lane in lanes:
-            LaneTicket.objects.get_or_create(lane=lane, operation=operation)
-        for lane in lanes:
-            tickets = lane.tickets.filter(operation__state__in=UNFINISHED)
-            mine = tickets.get(operation=operation)
-            if mine.is_through:
-                continue
-            counts = tickets.aggregate(
-                through=Count("id", filter=Q(is_through=True)),
-                before=Count("id", filter=Q(is_through=False, id__lt=mine.pk)),
+        _lock(operation.cluster_id)
+        for key, limit in sorted(limits.items()):
+            lane, _ = Lane.objects.get_or_create(
+                cluster_id=operation.cluster_id, key=key, defaults={"limit": limit}
             )
-            if counts["through"] + counts["before"] >= lane.limit:
-                return Place(lane.key, lane.limit, counts["before"] + 1)
-        LaneTicket.objects.filter(lane__in=lanes, operation=operation).update(is_through=True)
-    return None
+            LaneTicket.objects.get_or_create(lane=lane, operation=operation)
+        return _pass(operation.pk)
 
 
 def leave(operation: Operation) -> None:
-    """Give back the operation's places and wake those who may now pass; in a transaction."""
-    lanes = list(Lane.objects.filter(tickets__operation=operation).order_by("key"))
+    """Give back the operation's places, and call the next once that is committed."""
+    lanes = list(operation.tickets.values_list("lane_id", flat=True))
     if not lanes:
         return
     LaneTicket.objects.filter(operation=operation).delete()
-    call_next(lanes)
+    # Not in this transaction: to hold rows while waiting for the lock could be a deadlock.
+    transaction.on_commit(partial(call_next, operation.cluster_id, lanes), robust=True)
 
 
-def call_next(lanes: Iterable[Lane]) -> None:
-    """Wake those in line who may now pass; in a transaction."""
-    called: set[int] = set()
-    for lane in lanes:
-        through = lane.tickets.filter(is_through=True).count()
-        waiting = lane.tickets.filter(is_through=False).order_by("id")
-        called.update(
-            waiting.values_list("operation_id", flat=True)[: max(0, lane.limit - through)]
+def call_next(cluster_id: int, lanes: Sequence[int]) -> None:
+    """Let those in line pass for whom there is room now, and wake them."""
+    with transaction.atomic():
+        _lock(cluster_id)
+        called = []
+        for lane in Lane.objects.filter(pk__in=lanes):
+            through = lane.tickets.filter(is_through=True).count()
+            in_line = lane.tickets.filter(is_through=False).order_by("id")
+            for ticket in in_line[: max(0, lane.limit - through)]:
+                if _pass(ticket.operation_id) is None:
+                    called.append(ticket.operation_id)
+        for operation in Operation.objects.filter(pk__in=called).order_by("pk"):
+            queue.wake(operation)
+
+
+def _pass(operation: int) -> Place | None:
+    """Let it through, unless a lane is full with those who are through or stand before it."""
+    for ticket in LaneTicket.objects.filter(operation=operation).select_related("lane"):
+        lane = ticket.lane
+        counts = lane.tickets.aggregate(
+            through=Count("id", filter=Q(is_through=True) & ~Q(pk=ticket.pk)),
+            before=Count("id", filter=Q(is_through=False, id__lt=ticket.pk)),
         )
-    # Two who leave at once call the same ones: each locks them in one order, or they would wait
-    # for one another.
-    held = Operation.objects.select_for_update(no_key=True).filter(pk__in=called)
-    for next_one in held.order_by("pk"):
-        queue.wake(next_one)
+        if not ticket.is_through and counts["through"] + counts["before"] >= lane.limit:
+            return Place(lane.key, lane.limit, counts["before"] + 1)
+    LaneTicket.objects.filter(operation=operation).update(is_through=True)
+    return None
 
 
-def _locked(cluster_id: int, key: str, limit: int) -> Lane:
+def _lock(cluster_id: int) -> None:
+    """Who passes is decided one at a time on a cluster."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"lane:{cluster_id}:{key}"]
+            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"lanes:{cluster_id}"]
         )
-    lane, _ = Lane.objects.get_or_create(cluster_id=cluster_id, key=key, defaults={"limit": limit})
-    return lane

@@ -11,6 +11,7 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from clusters.vmids import next_vmid
+from operations import lanes
 from operations.enqueue import secrets_of
 from operations.models import Operation
 from operations.plans import Job, StepFailed
@@ -131,6 +132,8 @@ class VmJob(Job):
             VirtualMachine.objects.filter(pk=self.vm.pk).update(node=node)
             Operation.objects.filter(pk=self.operation.pk).update(params=self.operation.params)
             self.warn(f"Node {old} is down; it goes to {node}.")
+            # Whose lanes are not those of the new one.
+            lanes.leave(self.operation)
         self.vm.node = node
 
     def warn(self, warning: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from django.contrib import admin
@@ -47,8 +48,8 @@ class LaneAdmin(AuditedAdmin):
     def save_model(self, request: HttpRequest, obj: Lane, form: Any, change: bool) -> None:
         """With a higher limit those who may now pass are called at once."""
         super().save_model(request, obj, form, change)
-        with transaction.atomic():
-            call_next([obj])
+        # In its turn, as by one who leaves.
+        transaction.on_commit(partial(call_next, obj.cluster_id, [obj.pk]), robust=True)
 
     @admin.display(description="running", ordering="is_through")
     def through(self, lane: Any) -> int:

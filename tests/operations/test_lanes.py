@@ -8,17 +8,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models.functions import Now
 
 from clusters.models import Cluster
-from operations import engine, lanes, poller
+from operations import engine, lanes, poller, queue
 from operations.models import SUCCEEDED, Lane, LaneTicket, Operation
 from pve_simulator import accidents
 from pve_simulator.testing import SimulatorThread
 from tests.conftest import due, run_until
 from tests.vms.cast import a_new_vm
 from vms import actions
+from vms.models import VirtualMachine
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -70,6 +71,75 @@ def test_who_waits_says_for_which_lane_and_at_which_position(cluster, sim, opera
     texts = waits.values_list("waiting_for", flat=True)
     places = [int(match[3]) for text in texts if (match := POSITION.match(text))]
     assert places == sorted(places)
+
+
+@pytest.fixture
+def in_line(cluster, sim, operator) -> list[Operation]:
+    """Four, in their order, that wait for two who clone for minutes."""
+    sim.cause(accidents.storage_slow, storage="ceph", allocate_s=3000)
+    lane, _ = Lane.objects.update_or_create(
+        cluster=cluster, key="storage:ceph", defaults={"limit": 2}
+    )
+    create(6, operator)
+    waiting = LaneTicket.objects.filter(lane=lane, is_through=False)
+    run_until(waiting.count, lambda count: count == 4)
+    # Nobody's own clock leads them on.
+    Operation.objects.update(due_at=Now() + datetime.timedelta(hours=1))
+    return [ticket.operation for ticket in waiting.order_by("id")]
+
+
+def test_who_stands_in_line_asks_proxmox_nothing(in_line, sim):
+    sim.forget_calls()
+    for operation in in_line:
+        queue.wake(operation)
+        assert engine.take_turn(operation.pk) is not None
+    assert sim.calls == []
+    assert Operation.objects.filter(waiting_for__startswith="a place").count() == 4
+
+
+def test_who_leaves_calls_one_and_that_one_has_its_place(in_line):
+    called = Operation.objects.filter(due_at__lte=Now())
+    through = Operation.objects.filter(tickets__is_through=True).order_by("pk").distinct()
+    for expected in in_line[:2]:
+        leaving = through.first()
+        assert leaving is not None
+        with transaction.atomic():
+            lanes.leave(leaving)
+        assert called.get() == expected
+        assert not lanes.is_in_line(expected)
+        assert through.count() == 2
+        called.update(due_at=Now() + datetime.timedelta(hours=1))
+
+
+def test_one_called_while_it_writes_down_that_it_waits_comes_back_at_once(in_line, monkeypatch):
+    """The line moved between its asking and its writing down."""
+    first, admit = in_line[0], lanes.admit
+
+    def admit_and_be_called(operation: Operation, wanted: Any) -> lanes.Place | None:
+        place = admit(operation, wanted)
+        leaving = Operation.objects.filter(tickets__is_through=True).first()
+        assert leaving is not None
+        with transaction.atomic():
+            lanes.leave(leaving)
+        return place
+
+    monkeypatch.setattr(lanes, "admit", admit_and_be_called)
+    queue.wake(first)
+    engine.take_turn(first.pk)
+    assert not lanes.is_in_line(first)
+    assert Operation.objects.filter(pk=first.pk, due_at__lte=Now()).exists()
+
+
+def test_whose_node_dies_meanwhile_stands_in_another_line(in_line, cluster):
+    first = in_line[0]
+    old = VirtualMachine.objects.get(uuid=first.subject).node
+    cluster.nodes.filter(name=old).update(status="offline")
+    queue.wake(first)
+    engine.take_turn(first.pk)
+    new = VirtualMachine.objects.get(uuid=first.subject).node
+    assert new != old
+    keys = set(first.tickets.values_list("lane__key", flat=True))
+    assert keys == {f"node:{new}", "storage:ceph"}
 
 
 def test_a_thousand_in_line_look_again_less_than_ten_times_a_second():

@@ -68,6 +68,8 @@ class Clone(Step[VmJob]):
         )
 
     def lanes(self, job: VmJob) -> Iterable[tuple[str, int]]:
+        if job.operation.attempts == 0:
+            leave_dead_node(job)
         return [tuple(lane) for lane in job.params["lanes"]]
 
     def on_refused(self, job: VmJob, error: ProxmoxError) -> Verdict | None:
@@ -117,9 +119,10 @@ def save_but(job: VmJob, *names: str) -> None:
 def leave_dead_node(job: VmJob) -> Wait | None:
     """Nothing was asked for yet: a VM whose chosen node is down goes to another, if it may."""
     node = job.vm.node
-    capacity = Capacity(job.operation.cluster)
-    if node in capacity.nodes and capacity.nodes[node].is_online:
+    there = job.operation.cluster.nodes.filter(name=node).first()
+    if there is not None and there.is_online:
         return None
+    capacity = Capacity(job.operation.cluster)
     try:
         placement = capacity.choose(Need.from_json(job.params["need"]))
         values = placed(job.params, placement, capacity)
