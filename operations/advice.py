@@ -74,7 +74,7 @@ ADVICE: dict[str, tuple[str, str]] = {
         "put the former key into `IZVOR_SECRET_KEY_FALLBACKS`, or enter the secret again",
     ),
     "internal_error": (
-        "a bug of Izvor's, retried for 5 minutes",
+        "a bug of Izvor's, or a task of a newer version than all workers; retried for 5 minutes",
         "the log has it under the task's id",
     ),
 }

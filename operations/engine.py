@@ -24,7 +24,7 @@ from operations import canceling, ending, history, lanes, measures, queue, troub
 from operations.ending import CONTINUE, NOT_YET, Move, Signal
 from operations.lease import Lease, LeaseLost, heartbeat
 from operations.models import CANCELED, FAILED, QUEUED, RUNNING, SUCCEEDED
-from operations.plans import Act, Done, Job, Step, StepFailed, Verdict, Wait, plan_for
+from operations.plans import Act, Done, Job, Step, StepFailed, UnknownHere, Verdict, Wait, plan_for
 from proxmox import (
     NotFound,
     OutcomeUnknown,
@@ -64,6 +64,9 @@ def take_turn(pk: int) -> float | None:
             # Nothing can be written down: the lease runs out and the next worker looks again.
             log.exception("turn_cut_off_by_the_database")
             return None
+        except UnknownHere as error:
+            log.warning("left_to_the_newer_version", reason=str(error))
+            return trouble.crashed(lease, error)
         except Exception as error:
             log.exception("turn_crashed")
             return trouble.crashed(lease, error)
@@ -81,6 +84,7 @@ class Turn:
         self.lease = lease
         self.operation = lease.operation
         self.plan = plan_for(self.operation.kind)
+        self.plan.check_knows(self.operation.planned)
         self.ends = time.monotonic() + settings.ENGINE["turn_s"]
 
     def run(self) -> Move:
@@ -138,9 +142,10 @@ class Turn:
         if not step.is_needed(self.job):
             return self.finish(step, is_skipped=True)
         wanted = list(step.lanes(self.job))
+        # Who stands in line asks there, and Proxmox not again before it is called.
         if wanted and lanes.is_in_line(self.operation):
-            # Proxmox is not asked again before the operation is called.
-            if place := lanes.admit(self.operation, wanted):
+            place = lanes.admit(self.operation, wanted)
+            if place:
                 return self.stand_in_line(step, place)
         return self.follow_verdict(step, step.look(self.job))
 

@@ -60,6 +60,7 @@ def enqueue(
         has_secrets=bool(secrets),
         wants=[list(pair) for pair in wants],
         step=plan.steps[0].name,
+        planned=plan.names,
         after=after,
         due_at=None,
     )

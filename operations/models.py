@@ -78,6 +78,13 @@ class Operation(models.Model):
 
     state = models.CharField(max_length=10, default=QUEUED)
     step = models.CharField(max_length=40, help_text="by name: old and new code run side by side")
+    planned = ArrayField(
+        models.CharField(max_length=40),
+        default=list,
+        # Older code, which still runs during a deploy, does not name it.
+        db_default=[],
+        help_text="all its plan's steps when it was accepted: who knows one of them not leaves it",
+    )
     is_undoing = models.BooleanField(default=False)
     step_started_at = models.DateTimeField(null=True)
     # submitted_at without upid: a call is under way, or its answer was lost.

@@ -14,6 +14,7 @@ from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
 from operations.models import Operation
+from operations.refusals import Unavailable
 from proxmox import Client, ProxmoxError, Upid
 
 
@@ -47,6 +48,13 @@ class StepFailed(Exception):
         super().__init__(message)
         self.code = code
         self.message = message
+
+
+class UnknownHere(Unavailable):
+    """Newer code has accepted it: a deploy is under way, or was taken back."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__("other_version", f"This version of Izvor knows no {what}.")
 
 
 class Cancel(Enum):
@@ -149,11 +157,22 @@ class Plan(Generic[J]):
     # and gives the parameters. Raises Refusal where it cannot be.
     on_retry: Callable[[Operation], dict[str, Any]] = lambda operation: operation.params
 
+    @property
+    def names(self) -> list[str]:
+        return [step.name for step in (*self.steps, *self.undo)]
+
+    def check_knows(self, planned: Iterable[str]) -> None:
+        """Raises UnknownHere for an operation that newer code has accepted with more steps: to go
+        on without them would leave out what was promised."""
+        unknown = sorted(set(planned) - set(self.names))
+        if unknown:
+            raise UnknownHere(f"{self.kind} with step {unknown[0]}")
+
     def find(self, name: str) -> Step[J]:
         for step in (*self.steps, *self.undo):
             if step.name == name:
                 return step
-        raise LookupError(f"{self.kind} has no step {name}")
+        raise UnknownHere(f"step {name} of {self.kind}")
 
     def cancel_of(self, step: Step[J]) -> Cancel:
         """What a cancel does there; where nothing can be undone, finishing is all that is left."""
@@ -176,13 +195,15 @@ _plans: dict[str, Plan[Any]] = {}
 def register(plan: Plan[Any]) -> None:
     if plan.kind in _plans:
         raise ValueError(f"{plan.kind} is registered twice")
-    names = [step.name for step in (*plan.steps, *plan.undo)]
-    if len(set(names)) != len(names):
+    if len(set(plan.names)) != len(plan.names):
         raise ValueError(f"{plan.kind} has two steps of one name")
     _plans[plan.kind] = plan
 
 
 def plan_for(kind: str) -> Plan[Any]:
+    """Raises UnknownHere."""
+    if kind not in _plans:
+        raise UnknownHere(kind)
     return _plans[kind]
 
 

@@ -16,7 +16,7 @@ from rest_framework.response import Response
 from accounts.rest import actor_of
 from operations import idempotency
 from operations.models import IdempotencyKey, Operation
-from operations.plans import plan_for
+from operations.plans import UnknownHere, plan_for
 from operations.refusals import InvalidInput
 
 # Read and removed by the wait layer; it never leaves the process.
@@ -181,10 +181,13 @@ def exit_status(operation: Operation) -> str | None:
 
 def steps_body(operation: Operation) -> list[dict[str, Any]]:
     """The steps taken, the present one, and those to come."""
-    plan = plan_for(operation.kind)
     taken = {step["name"]: step for step in operation.steps}
     names = [step["name"] for step in operation.steps]
-    line = [step.name for step in plan.line(is_undoing=operation.is_undoing)]
+    try:
+        plan = plan_for(operation.kind)
+        line = [step.name for step in plan.line(is_undoing=operation.is_undoing)]
+    except UnknownHere:
+        line = []
     to_come = line[line.index(operation.step) :] if operation.step in line else []
     names += [name for name in to_come if name not in names] if not operation.is_ended else []
     return [_step_body(operation, name, taken.get(name)) for name in names]

@@ -44,6 +44,7 @@ def retry(operation: Operation, *, by: Actor) -> Operation:
         has_secrets=failed.has_secrets,
         wants=failed.wants,
         step=begins.name,
+        planned=plan.names,
         steps=[] if failed.notes.get("undone") else done_steps(failed),
         notes={} if failed.notes.get("undone") else failed.notes,
     )

@@ -12,7 +12,7 @@ from operations import ending
 from operations.ending import Move
 from operations.lease import Lease
 from operations.models import FAILED
-from operations.plans import Act, Done, Job, Step, StepFailed, Wait
+from operations.plans import Act, Done, Job, Step, StepFailed, UnknownHere, Wait
 from proxmox import (
     Conflict,
     Forbidden,
@@ -117,7 +117,9 @@ def crashed(lease: Lease, error: Exception) -> float | None:
     """An error of our own: shown, retried for a while, then the operation fails with it."""
     operation, now = lease.operation, lease.now()
     since = operation.crashed_since or now
-    shown = f"{type(error).__name__}: {error}"
+    what, shown = "an internal error to pass", f"{type(error).__name__}: {error}"
+    if isinstance(error, UnknownHere):
+        what, shown = "a worker of the newer version", str(error)
     lasted = (now - since).total_seconds()
     if lasted > CRASH_PATIENCE_S:
         ending.end(
@@ -131,9 +133,12 @@ def crashed(lease: Lease, error: Exception) -> float | None:
         )
         return None
     delay = min(30.0, 2.0 + lasted)
+    if isinstance(error, UnknownHere):
+        # One that knows it may be idle: it is offered again, each time a little later.
+        delay = min(5.0, 0.1 + lasted / 4)
     lease.release(
         crashed_since=since,
-        waiting_for=f"an internal error to pass ({shown})"[:500],
+        waiting_for=f"{what} ({shown})"[:500],
         due_at=now + datetime.timedelta(seconds=delay),
     )
     return delay

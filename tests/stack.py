@@ -14,7 +14,7 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,13 @@ class Stack:
         part.stop()
         part.start()
         part.wait_ready()
+
+    def change(self, name: str, **env: str) -> None:
+        """What differs in this part's environment from its next start on."""
+        part = self.parts[name]
+        # Not of the guard that keeps it.
+        argv = ["env", *(f"{key}={value}" for key, value in env.items()), *part.child.argv]
+        part.child = replace(part.child, argv=argv)
 
     def cause(self, accident: str, **arguments: Any) -> None:
         self._sim("POST", f"accidents/{accident}", arguments)

@@ -23,7 +23,7 @@ from operations.models import (
     UNFINISHED,
     Operation,
 )
-from operations.refusals import Conflict
+from operations.refusals import Refusal
 from operations.rest import steps_body
 
 TONES = {QUEUED: CALM, RUNNING: BUSY, SUCCEEDED: GOOD, FAILED: BAD, CANCELED: WARN}
@@ -46,7 +46,7 @@ def can_cancel(operation: Operation) -> bool:
         return False
     try:
         check_cancelable(operation)
-    except (Conflict, LookupError):
+    except Refusal:
         return False
     return True
 
@@ -120,11 +120,7 @@ def took(operation: Operation) -> str:
 
 def steps_of(operation: Operation) -> list[dict[str, Any]]:
     """The steps with how long each took, or takes."""
-    try:
-        steps = steps_body(operation)
-    except LookupError:
-        # Of a newer version, in a deploy: this one does not know its plan.
-        return []
+    steps = steps_body(operation)
     now = timezone.now()
     for step in steps:
         step["took"] = step_time(step["started_at"], step["ended_at"], operation.ended_at or now)

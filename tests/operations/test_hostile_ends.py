@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
 from django.db import connection
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from clusters.connect import connect
 from clusters.models import Cluster
@@ -241,6 +243,34 @@ def test_an_operation_of_a_kind_nobody_knows_ends_one_day(cluster, sim, operator
     ended = turn_now(operation)
     assert (ended.state, ended.error_code) == ("failed", "internal_error")
     assert not Claim.objects.exists()
+
+
+def test_an_operation_with_a_step_that_newer_code_has_is_not_begun(cluster, sim, operator, work):
+    """This code could do all the steps that it knows, and would leave out the other one."""
+    vm = a_vm(sim, operator, running=False)
+    operation = actions.start_vm(vm=vm, by=operator)
+    Operation.objects.filter(pk=operation.pk).update(planned=["start", "from_the_future"])
+    sim.forget_calls()
+    found = turn(operation)
+    assert found.waiting_for == (
+        "a worker of the newer version "
+        "(This version of Izvor knows no start_vm with step from_the_future.)"
+    )
+    assert sim.calls == []
+    assert found.due_at is not None
+    assert found.due_at - timezone.now() < datetime.timedelta(seconds=1)
+    Operation.objects.filter(pk=operation.pk).update(planned=operation.planned, due_at=Now())
+    assert work(operation).state == "succeeded"
+
+
+def test_the_api_of_older_code_shows_what_newer_code_has_accepted(cluster, sim, operator, api):
+    vm = a_vm(sim, operator, running=False)
+    operation = actions.start_vm(vm=vm, by=operator)
+    Operation.objects.filter(pk=operation.pk).update(kind="from_the_future")
+    shown = api.get(f"/api/v1/tasks/{operation.uuid}")
+    assert (shown.status_code, shown.json()["steps"]) == (200, [])
+    refused = api.post(f"/api/v1/tasks/{operation.uuid}/cancel")
+    assert (refused.status_code, refused.json()["code"]) == (503, "other_version")
 
 
 def test_a_crash_after_a_long_silence_is_retried_like_any_other(cluster, sim, operator):

@@ -1,0 +1,95 @@
+"""Workers of two versions, and machines whose clocks differ, on one database and one cluster."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from operations.models import SUCCEEDED
+from tests.operations.whole import MAKEUP, Site
+from tests.stack import WORKERS, running_stack, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+
+NEWER, OLDER = WORKERS
+GIB = 1024**3
+FAKETIME = next(map(str, Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), "")
+MANY = 10
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    with running_stack(makeup=MAKEUP) as stack:
+        yield Site(stack)
+
+
+def ended_by(site: Site, worker: str, begins_at: int = 0) -> list[str]:
+    """Kinds of the operations that this worker has ended."""
+    log = site.stack.parts[worker].log.read_text()[begins_at:]
+    lines = [json.loads(line) for line in log.splitlines() if '"operation_ended"' in line]
+    return [line["kind"] for line in lines]
+
+
+def sizes_gib(site: Site, tasks: dict[str, str]) -> set[float]:
+    guests = site.stack.proxmox("cluster/resources?type=vm")
+    return {guest["maxdisk"] / GIB for guest in guests if guest["name"] in tasks}
+
+
+@pytest.fixture
+def with_an_older_worker(site: Site) -> Site:
+    site.stack.change(OLDER, DJANGO_SETTINGS_MODULE="tests.operations.older")
+    site.stack.restart(OLDER)
+    return site
+
+
+def test_an_older_worker_leaves_what_it_does_not_know_and_carries_the_rest(with_an_older_worker):
+    site = with_an_older_worker
+    tasks = site.create(MANY, disk_size=30)
+    site.confirm(tasks)
+    assert sizes_gib(site, tasks) == {30}
+    assert ended_by(site, NEWER).count("create_vm") == MANY
+    assert "create_vm" not in ended_by(site, OLDER)
+    site.stack.parts[NEWER].stop()
+    (name, *_) = tasks
+    (vm,) = site.get(f"vms?name={name}")["vms"]
+    stopped = site.post(f"vms/{vm['id']}/actions", {"action": "stop", "force": True})
+    task = {name: stopped.json()["task_id"]}
+    wait_until(lambda: site.states(task) == {SUCCEEDED: 1}, 60, "the stop")
+    assert ended_by(site, OLDER) == ["stop_vm"]
+
+
+def test_alone_an_older_worker_begins_nothing_that_it_could_not_finish(with_an_older_worker):
+    site = with_an_older_worker
+    site.stack.parts[NEWER].stop()
+    tasks = site.create(2, disk_size=30)
+    said = (
+        "SELECT count(*) FROM operations_operation WHERE uuid = ANY(%s)"
+        " AND waiting_for LIKE 'a worker of the newer version (%%grow_disk%%'"
+    )
+    wait_until(lambda: site.rows(said, list(tasks.values())) == [(2,)], 60, "what they wait for")
+    assert not sizes_gib(site, tasks)
+    site.stack.start(NEWER)
+    site.confirm(tasks)
+    assert sizes_gib(site, tasks) == {30}
+
+
+@pytest.mark.skipif(not FAKETIME, reason="the package faketime is not installed")
+def test_clocks_that_are_minutes_apart_change_nothing(site: Site):
+    """Beat and the database in the middle: each worker is ahead of, or behind, both of them."""
+    for name, seconds in {"web": "+75", NEWER: "-200", OLDER: "+200"}.items():
+        site.stack.change(
+            name, LD_PRELOAD=FAKETIME, FAKETIME=seconds, FAKETIME_DONT_FAKE_MONOTONIC="1"
+        )
+        site.stack.restart(name)
+    tasks = site.create(MANY)
+    site.confirm(tasks)
+    for worker in WORKERS:
+        assert "proxmox_task_started" in site.stack.parts[worker].log.read_text()
+    # Nothing waited for a moment that was another machine's: as told by the database's clock alone.
+    ((longest_s,),) = site.rows(
+        "SELECT extract(epoch FROM max(ended_at - started_at)) FROM operations_operation"
+    )
+    assert longest_s < 60
