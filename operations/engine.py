@@ -142,8 +142,8 @@ class Turn:
         if not step.is_needed(self.job):
             return self.finish(step, is_skipped=True)
         wanted = list(step.lanes(self.job))
-        # Who stands in line asks there, and Proxmox not again before it is called.
-        if wanted and lanes.is_in_line(self.operation):
+        # Who has to stand in line does it first, and asks Proxmox once it is called.
+        if wanted and not self.operation.attempts and lanes.must_wait(self.operation, wanted):
             place = lanes.admit(self.operation, wanted)
             if place:
                 return self.stand_in_line(step, place)

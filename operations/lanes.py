@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from django.db import connection, transaction
-from django.db.models import Count, Q
+from django.db.models import Count, F, Q
 
 from operations import queue
 from operations.models import Lane, LaneTicket, Operation
@@ -43,6 +43,16 @@ class Place:
 def is_in_line(operation: Operation) -> bool:
     """Whether it asked for a place and was not called yet."""
     return operation.tickets.filter(is_through=False).exists()
+
+
+def must_wait(operation: Operation, wanted: Iterable[tuple[str, int]]) -> bool:
+    """Whether one of these lanes is full with others, and it was not called."""
+    if operation.tickets.filter(is_through=True).exists():
+        return False
+    keys = [key for key, _ in wanted]
+    others = Count("tickets", filter=~Q(tickets__operation=operation))
+    lanes = Lane.objects.filter(cluster_id=operation.cluster_id, key__in=keys)
+    return lanes.annotate(others=others).filter(others__gte=F("limit")).exists()
 
 
 def admit(operation: Operation, wanted: Iterable[tuple[str, int]]) -> Place | None:

@@ -12,11 +12,15 @@ from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 
 from events.words import say_on_commit
-from operations.models import UNFINISHED, Operation
+from operations.models import QUEUED, UNFINISHED, Operation
 
 log = structlog.get_logger(__name__)
 
 CHANNEL = f"{settings.REDIS_PREFIX}:ended"
+# What has begun goes before what has not: a thousand new ones hold up nobody's running task. Redis
+# has a list for each priority, the least first.
+BEGUN, NOT_BEGUN = 0, 9
+_SEPARATOR = "\x06\x16"
 
 
 def wake(operation: Operation) -> None:
@@ -30,12 +34,22 @@ def hint(operation: Operation, *, delay_s: float = 0) -> None:
     # What Flower calls it: `create_vm 105: clone`.
     number = operation.subject_label.split(" ")[0]
     shadow = f"{operation.kind} {number}: {operation.step}"
+    priority = NOT_BEGUN if operation.state == QUEUED else BEGUN
     transaction.on_commit(
-        partial(send, "operations.turn", operation.pk, delay_s=delay_s, shadow=shadow)
+        partial(
+            send,
+            "operations.turn",
+            operation.pk,
+            delay_s=delay_s,
+            shadow=shadow,
+            priority=priority,
+        )
     )
 
 
-def send(task: str, pk: int, *, delay_s: float = 0, shadow: str | None = None) -> None:
+def send(
+    task: str, pk: int, *, delay_s: float = 0, shadow: str | None = None, priority: int = BEGUN
+) -> None:
     from celery import current_app
 
     try:
@@ -44,12 +58,22 @@ def send(task: str, pk: int, *, delay_s: float = 0, shadow: str | None = None) -
             args=(pk,),
             countdown=delay_s or None,
             shadow=shadow,
+            priority=priority,
             retry=False,
             queue="watch" if task == "operations.poll" else "turns",
         )
     except (OperationalError, redis.RedisError, OSError) as error:
         # The broker is away; beat and the sweeper carry on when it is back.
         log.warning("hint_not_sent", task_name=task, pk=pk, error=str(error))
+
+
+def untaken(name: str, priority: int) -> int:
+    """Hints in this queue that no worker has taken. Raises redis.RedisError."""
+    key = f"{settings.REDIS_PREFIX}:{name}{f'{_SEPARATOR}{priority}' if priority else ''}"
+    with redis.Redis.from_url(
+        settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2
+    ) as client:
+        return int(client.llen(key))
 
 
 def announce_end(operation: Operation) -> None:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import datetime
 
+import redis
 from celery import shared_task
 from django.db.models import Q
 from django.db.models.functions import Now
 
 from events.ticks import tick_task
 from operations import engine, idempotency, poller, queue, retrying
-from operations.models import Operation
+from operations.models import QUEUED, RUNNING, Operation
+
+# Hints that wait in a queue before the sweeper adds no more.
+MOST_HINTS = 500
 
 
 @shared_task(name="operations.turn")  # type: ignore[untyped-decorator]
@@ -34,11 +38,21 @@ def sweep() -> None:
     due = Operation.objects.unfinished().filter(
         Q(lease_until=None) | Q(lease_until__lt=Now()), due_at__lte=overdue
     )
-    for operation in due.order_by("due_at")[:1000]:
-        queue.hint(operation)
+    for state, priority in ((RUNNING, queue.BEGUN), (QUEUED, queue.NOT_BEGUN)):
+        for operation in due.filter(state=state).order_by("due_at")[: room_for(priority)]:
+            queue.hint(operation)
     retrying.erase_secrets()
     for pk in poller.clusters_with_tasks():
         queue.send("operations.poll", pk)
+
+
+def room_for(priority: int) -> int:
+    """How many hints to send: where many wait already, workers are behind, and none is lost."""
+    try:
+        return max(0, MOST_HINTS - queue.untaken("turns", priority))
+    except redis.RedisError:
+        # None could be sent either.
+        return 0
 
 
 @tick_task("operations.clean")

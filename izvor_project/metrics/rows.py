@@ -23,6 +23,7 @@ from clusters.models import ONLINE, PENDING, REFUSED, UNREACHABLE, Cluster
 from events.models import PENDING as PENDING_DELIVERY
 from events.models import Delivery
 from operations.models import RUNNING, UNFINISHED, Lane, Operation
+from operations.queue import BEGUN, NOT_BEGUN, untaken
 from vms.models import VirtualMachine
 
 log = structlog.get_logger(__name__)
@@ -172,12 +173,9 @@ def deliveries(now: datetime.datetime) -> Families:
 def queues() -> Families:
     """Celery's queues are Redis lists; a hint that is delivered has left its list."""
     family = gauge("queue_depth", "Hints that no worker has taken from the queue.", "queue")
-    with redis.Redis.from_url(
-        settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2
-    ) as client:
-        for queue in settings.CELERY_TASK_QUEUES:
-            depth = client.llen(f"{settings.REDIS_PREFIX}:{queue.name}")
-            family.add_metric([queue.name], depth)
+    for queue in settings.CELERY_TASK_QUEUES:
+        depth = sum(untaken(queue.name, priority) for priority in (BEGUN, NOT_BEGUN))
+        family.add_metric([queue.name], depth)
     yield family
 
 

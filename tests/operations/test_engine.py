@@ -9,12 +9,11 @@ import sys
 from urllib.parse import urlsplit
 
 import pytest
-import redis
-from django.conf import settings
+from celery import current_app
 from django.db import connection
 from django.db.models.functions import Now
 
-from operations import engine
+from operations import engine, queue, tasks
 from operations.claims import Claimed
 from operations.enqueue import request_cancel
 from operations.lease import Lease, LeaseLost
@@ -310,12 +309,28 @@ def test_a_lane_lets_in_as_many_as_it_says_and_the_others_say_their_position(
 def test_a_lost_hint_is_found_by_the_sweeper(cluster, sim, operator):
     """The broker has lost everything; the row alone brings the operation to a worker."""
     _, operation = ask_for("create_vm", None, operator)
-    broker = redis.Redis.from_url(settings.REDIS_URL)
-    turns = f"{settings.REDIS_PREFIX}:turns"
-    broker.delete(turns)
-    Operation.objects.filter(pk=operation.pk).update(due_at=Now() - datetime.timedelta(seconds=5))
+    overdue = Now() - datetime.timedelta(seconds=5)
+    for state, priority in (("queued", queue.NOT_BEGUN), ("running", queue.BEGUN)):
+        current_app.control.purge()
+        Operation.objects.filter(pk=operation.pk).update(due_at=overdue, state=state)
+        sweep()
+        assert queue.untaken("turns", priority) == 1
+    current_app.control.purge()
+
+
+@pytest.mark.services
+def test_where_workers_are_behind_the_sweeper_adds_no_hints(cluster, sim, operator, monkeypatch):
+    """Each of them would be a look for nothing, and hold up those that wait."""
+    monkeypatch.setattr(tasks, "MOST_HINTS", 2)
+    current_app.control.purge()
+    for _ in range(3):
+        ask_for("create_vm", None, operator)
+    assert queue.untaken("turns", queue.NOT_BEGUN) == 3
+    assert queue.untaken("turns", queue.BEGUN) == 0
+    Operation.objects.update(due_at=Now() - datetime.timedelta(seconds=5))
     sweep()
-    assert broker.llen(turns) == 1
+    assert queue.untaken("turns", queue.NOT_BEGUN) == 3
+    current_app.control.purge()
 
 
 @pytest.mark.services

@@ -89,6 +89,8 @@ def in_line(cluster, sim, operator) -> list[Operation]:
 
 
 def test_who_stands_in_line_asks_proxmox_nothing(in_line, sim):
+    # Once each when they were accepted, and once those who clone.
+    assert len(sim.calls_to("GET", "cluster/nextid$")) == 6 + 2
     sim.forget_calls()
     for operation in in_line:
         queue.wake(operation)
