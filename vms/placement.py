@@ -20,7 +20,7 @@ MIB, GIB = 1024**2, 1024**3
 LOST_AFTER = datetime.timedelta(minutes=1)
 # How many allocations a storage takes at once by default, by its plugin. Proxmox serialises them
 # cluster-wide on shared storage and lets the rest time out.
-STORAGE_LANES = {"dir": 2, "nfs": 1, "cifs": 1, "lvm": 2, "lvmthin": 4, "zfspool": 4, "rbd": 4}
+STORAGE_LANES = {"dir": 2, "nfs": 1, "cifs": 1, "lvm": 2, "lvmthin": 4, "zfspool": 4, "rbd": 6}
 NODE_LANE = 8
 
 
