@@ -6,7 +6,7 @@ import re
 import uuid
 
 from django.db.models import QuerySet
-from django.utils import timezone
+from django.db.models.functions import Now
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -43,16 +43,17 @@ from vms.verbs import VERBS, ActionName
 FILTERS = {"node", "cluster", "status", "tag", "template", "name", "search", "project"}
 
 
-def find_vm(request: Request, wanted: str) -> VirtualMachine:
-    """By VMID (with `?cluster=` where two clusters have it) or uuid.
+def find_vm(request: Request, wanted: str, *, is_for_reading: bool = False) -> VirtualMachine:
+    """By VMID (with `?cluster=` where two clusters have it) or uuid; for reading its key is enough.
 
     Raises NotFound for what the caller may not see too, Conflict for an ambiguous or given-up VMID.
     """
-    visible = VirtualMachine.objects.visible_to(actor_of(request)).select_related("cluster")
+    visible = VirtualMachine.objects.visible_to(actor_of(request)).order_by()
+    visible = visible.only("pk") if is_for_reading else visible.select_related("cluster")
     if re.fullmatch(r"[0-9]{3,9}", wanted):
         return _find_by_vmid(request, visible, int(wanted))
     try:
-        vm = visible.filter(uuid=uuid.UUID(wanted)).first()
+        vm = next(iter(visible.filter(uuid=uuid.UUID(wanted))), None)
     except ValueError:
         vm = None
     if vm is None:
@@ -69,12 +70,10 @@ def _find_by_vmid(request: Request, visible: QuerySet[VirtualMachine], vmid: int
         raise Conflict(
             "vmid_ambiguous", f"VMID {vmid} is in {names}: add ?cluster=, or use the uuid."
         )
-    given_up = (
-        GivenUpVmid.objects.filter(vmid=vmid, until__gt=timezone.now(), vm__in=here)
-        .select_related("vm")
-        .first()
-    )
-    if given_up is not None:
+    gave_it_up = GivenUpVmid.objects.filter(vmid=vmid, until__gt=Now()).order_by()
+    # Hardly ever, so that the caller's rights are asked about only then.
+    given_up = gave_it_up.exists() and gave_it_up.filter(vm__in=here).select_related("vm").first()
+    if given_up:
         raise Conflict(
             "vmid_changed",
             f"The VM that was to be {vmid} is {given_up.vm.vmid} (uuid {given_up.vm.uuid}), "
@@ -98,8 +97,9 @@ class VmViewSet(ViewSet):
 
     def retrieve(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, {"cluster", "refresh"})
-        vm = find_vm(request, pk)
-        if flag_of(request, "refresh"):
+        wants_news = flag_of(request, "refresh")
+        vm = find_vm(request, pk, is_for_reading=not wants_news)
+        if wants_news:
             refresh_vm(vm)
         return Response(vm_body(vm))
 
