@@ -143,6 +143,14 @@ def final_answer(operations: list[Operation]) -> tuple[int, dict[str, Any]]:
     return _bodies[operations[0].kind].status, body_of_all(operations)
 
 
+# What `task_body` shows: a list reads no more of its rows.
+SHOWN = (
+    *("uuid", "kind", "state", "subject_label", "by", "params", "steps", "step", "is_undoing"),
+    *("upid", "progress", "waiting_for", "warnings", "error", "error_code"),
+    *("created_at", "started_at", "ended_at"),
+)
+
+
 def task_body(operation: Operation) -> dict[str, Any]:
     """A task as the API shows it."""
     upids = [upid for step in operation.steps for upid in step["upids"]]

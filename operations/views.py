@@ -27,7 +27,7 @@ from operations import retrying
 from operations.enqueue import request_cancel
 from operations.models import ENDED, UNFINISHED, Operation
 from operations.refusals import Conflict, NotFound
-from operations.rest import accepted, idempotent, task_body
+from operations.rest import SHOWN, accepted, idempotent, task_body
 from proxmox import Client, Upid
 from proxmox import NotFound as NotInProxmox
 from proxmox.results import TaskStatus
@@ -55,7 +55,7 @@ class TaskViewSet(ViewSet):
             queryset = queryset.filter(kind=asked["kind"])
         if asked.get("vm"):
             queryset = queryset.filter(subject_filter(asked["vm"]))
-        rows, page = page_of(request, queryset, order="-pk")
+        rows, page = page_of(request, queryset.only(*SHOWN), order="-pk")
         return listing("tasks", [task_body(operation) for operation in rows], page)
 
     def retrieve(self, request: Request, pk: str) -> Response:

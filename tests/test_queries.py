@@ -15,6 +15,7 @@ from accounts.models import Project
 from clusters.connect import connect
 from events.models import Event
 from inventory import cycle, guests
+from operations.models import Operation
 from tests.conftest import client_with
 from vms.models import VirtualMachine, VmUsage
 
@@ -49,6 +50,21 @@ def test_a_list_takes_the_same_queries_for_many_as_for_few(
     with django_assert_num_queries(OF_A_LIST - 2):
         body = client.get(f"{API}/vms").json()
     assert (len(body["vms"]), body["count"], body["next"]) == (count, count, None)
+
+
+@pytest.mark.parametrize("count", [10, 200])
+def test_tasks_take_the_same_queries_for_many_as_for_few(
+    count, cluster, project, django_assert_num_queries
+):
+    Operation.objects.bulk_create(
+        Operation(kind="start_vm", step="start", by="ana", cluster=cluster, project=project)
+        for _ in range(count)
+    )
+    client = client_with(project, MEMBER)
+    # No keys first: they are read whole, as far as they are shown.
+    with django_assert_num_queries(OF_A_LIST - 1):
+        body = client.get(f"{API}/tasks?limit=5").json()
+    assert (len(body["tasks"]), body["count"]) == (5, count)
 
 
 def test_many_are_counted_once_in_a_while_and_for_each_by_itself(
