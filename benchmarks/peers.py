@@ -1,13 +1,17 @@
-"""What a user would use instead: Proxmox's own API."""
+"""What a user would use instead: Proxmox's own API, or Ansible's collection for it."""
 
 from __future__ import annotations
 
 import json
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from benchmarks.creating import NODES, create, nodes
+from benchmarks.engine import SECRET, TOKEN_ID, Simulated, cluster_at_work, wait_for
 from benchmarks.load import Caller
 from benchmarks.row import Result, row
+from tests.simulator.peers.run import ANSIBLE, play
 
 if TYPE_CHECKING:
     from proxmoxer import ProxmoxAPI
@@ -15,6 +19,8 @@ if TYPE_CHECKING:
     from benchmarks.site import Site
 
 ROUNDS = 5
+PLAYBOOK = Path(__file__).with_name("ansible.yml")
+MADE = 20
 
 
 @row("proxmoxer")
@@ -80,3 +86,53 @@ def connect(site: Site, token_id: str) -> ProxmoxAPI:
         verify_ssl=str(site.stack.ca_file),
         timeout=30,
     )
+
+
+@row("ansible")
+def ansible(site: Site) -> list[Result]:
+    """Twenty small VMs: linked clones, configured and started."""
+    if not ANSIBLE.exists():
+        raise RuntimeError("Ansible is not installed: `make peers` does it")
+    arguments = ("--vms", "501", "--nodes", nodes(NODES), "--speed", "1")
+    with cluster_at_work(site, "peers", *arguments) as simulated:
+        mine = by_izvor(site, simulated)
+        one_by_one = by_ansible(simulated, range(20_000, 20_000 + MADE), forks=1)
+        at_once = by_ansible(simulated, range(21_000, 21_000 + MADE), forks=MADE)
+    return [
+        Result(
+            f"{MADE} VMs through Izvor, to the last one's start",
+            f"community.proxmox, {how}",
+            [mine / theirs],
+            None,
+            at_least=False,
+            details={"this, s": mine, "theirs, s": theirs},
+        )
+        for how, theirs in (("one after the other", one_by_one), (f"{MADE} forks", at_once))
+    ]
+
+
+def by_izvor(site: Site, simulated: Simulated) -> float:
+    """Seconds, as those of Ansible."""
+    operations, began = simulated.cluster.operations, time.monotonic()
+    create(Caller(site.web, site.operator), "small", "peers", count=MADE)
+    done = operations.filter(state="succeeded")
+    wait_for(lambda: done.count() == MADE, 120, "the creations")
+    return time.monotonic() - began
+
+
+def by_ansible(simulated: Simulated, vmids: range, *, forks: int) -> float:
+    """Raises RuntimeError with what it said when one of them was not made."""
+    user, _, name = TOKEN_ID.partition("!")
+    inventory = "".join(f"{vmid}," for vmid in vmids)
+    began = time.monotonic()
+    code, output, complaint = play(
+        f"https://127.0.0.1:{simulated.port}",
+        simulated.ca_file.parent,
+        {"PROXMOX_USER": user, "PROXMOX_TOKEN_ID": name, "PROXMOX_TOKEN_SECRET": SECRET},
+        *("--inventory", inventory, "--forks", str(forks)),
+        playbook=PLAYBOOK,
+    )
+    took = time.monotonic() - began
+    if code != 0:
+        raise RuntimeError(f"ansible-playbook ended with {code}: {complaint or output[-2000:]}")
+    return took

@@ -28,8 +28,17 @@ CREDENTIALS = {
 }
 
 
-def play(url: str, folder: Path, credentials: dict[str, str]) -> tuple[int, str, str]:
-    """ansible-playbook's exit code, its output as JSON, and what it complained of."""
+def play(
+    url: str,
+    folder: Path,
+    credentials: dict[str, str],
+    *arguments: str,
+    playbook: Path = HERE / "playbook.yml",
+) -> tuple[int, str, str]:
+    """ansible-playbook's exit code, its output as JSON, and what it complained of.
+
+    `folder` has the simulator's ca.pem.
+    """
     host, port = url.removeprefix("https://").rsplit(":", 1)
     environment = os.environ | {
         "PROXMOX_HOST": host,
@@ -45,7 +54,7 @@ def play(url: str, folder: Path, credentials: dict[str, str]) -> tuple[int, str,
         **credentials,
     }
     done = subprocess.run(
-        [ANSIBLE, "-m", "ansible", "playbook", str(HERE / "playbook.yml")],
+        [ANSIBLE, "-m", "ansible", "playbook", *arguments, str(playbook)],
         cwd=folder,
         env=environment,
         capture_output=True,
