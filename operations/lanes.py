@@ -102,15 +102,16 @@ def call_next(cluster_id: int, lanes: Sequence[int]) -> None:
 
 def _pass(operation: int) -> Place | None:
     """Let it through, unless a lane is full with those who are through or stand before it."""
-    for ticket in LaneTicket.objects.filter(operation=operation).select_related("lane"):
+    tickets = LaneTicket.objects.filter(operation=operation, is_through=False)
+    for ticket in tickets.select_related("lane").order_by("lane__key"):
         lane = ticket.lane
         counts = lane.tickets.aggregate(
-            through=Count("id", filter=Q(is_through=True) & ~Q(pk=ticket.pk)),
+            through=Count("id", filter=Q(is_through=True)),
             before=Count("id", filter=Q(is_through=False, id__lt=ticket.pk)),
         )
-        if not ticket.is_through and counts["through"] + counts["before"] >= lane.limit:
+        if counts["through"] + counts["before"] >= lane.limit:
             return Place(lane.key, lane.limit, counts["before"] + 1)
-    LaneTicket.objects.filter(operation=operation).update(is_through=True)
+    tickets.update(is_through=True)
     return None
 
 
