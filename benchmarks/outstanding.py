@@ -6,6 +6,7 @@ and two hundred end one after the other while the others run on.
 
 from __future__ import annotations
 
+import datetime
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -109,6 +110,7 @@ def follow(simulated: Simulated, kind: str, verb: str, vms: list[Any]) -> list[i
     from django.db.models.functions import Now
 
     from operations.models import RUNNING, Operation
+    from operations.poller import BACKSTOP_S
     from operations.queue import send
 
     rows = []
@@ -130,8 +132,7 @@ def follow(simulated: Simulated, kind: str, verb: str, vms: list[Any]) -> list[i
                 step_started_at=Now(),
                 submitted_at=Now(),
                 attempts=1,
-                # As the engine's backstop has it after a while: the poller's word comes first.
-                due_at=None,
+                due_at=Now() + datetime.timedelta(seconds=BACKSTOP_S),
             )
         )
     made = Operation.objects.bulk_create(rows)

@@ -25,6 +25,7 @@ from operations.ending import CONTINUE, NOT_YET, Move, Signal
 from operations.lease import Lease, LeaseLost, heartbeat
 from operations.models import CANCELED, FAILED, QUEUED, RUNNING, SUCCEEDED
 from operations.plans import Act, Done, Job, Step, StepFailed, UnknownHere, Verdict, Wait, plan_for
+from operations.poller import BACKSTOP_S
 from proxmox import (
     NotFound,
     OutcomeUnknown,
@@ -36,9 +37,6 @@ from proxmox import (
 )
 
 log = structlog.get_logger(__name__)
-
-# How often a turn asks for a task itself; the poller is the one who usually notices the end.
-BACKSTOP_S = 15.0
 
 
 def take_turn(pk: int) -> float | None:

@@ -25,6 +25,8 @@ from proxmox import Client, ProxmoxError, Unreachable, Upid
 log = structlog.get_logger(__name__)
 
 CALL_S = 5.0
+# How often an operation asks for its task itself, unless the poller has seen it running.
+BACKSTOP_S = 15.0
 # Between two looks, however long they take.
 SHORTEST_S = 0.1
 # More running tasks than this on a cluster, and one look a second serves them all.
@@ -45,12 +47,15 @@ def poll_cluster(pk: int) -> float | None:
     began = time.monotonic()
     cluster = Cluster.objects.get(pk=pk)
     outstanding = outstanding_on(pk)
-    for node, operations in outstanding.items():
+    seen: list[int] = []
+    for node, tasks in outstanding.items():
         try:
-            poll_node(connect(cluster, call_s=settings.ENGINE["call_s"]), node, operations)
+            client = connect(cluster, call_s=settings.ENGINE["call_s"])
+            seen += poll_node(client, node, tasks)
         except ProxmoxError as error:
             # Each operation asks for itself now and then, and says what it waits for.
             log.warning("poll_failed", cluster=cluster.name, node=node, error=str(error))
+    spare(seen)
     few = sum(map(len, outstanding.values())) <= FEW
     interval = settings.ENGINE["quick_poll_s" if few else "poll_s"]
     # From look to look, however long one takes, or an end would be learnt of that much later.
@@ -62,24 +67,21 @@ def poll_cluster(pk: int) -> float | None:
     return delay
 
 
-def outstanding_on(pk: int) -> dict[str, list[Operation]]:
-    """Operations that wait for a Proxmox task, by the node it runs on."""
-    by_node: dict[str, list[Operation]] = defaultdict(list)
+def outstanding_on(pk: int) -> dict[str, dict[str, int]]:
+    """UPIDs of the Proxmox tasks that operations wait for, with their keys, by node."""
+    by_node: dict[str, dict[str, int]] = defaultdict(dict)
     waiting = Operation.objects.filter(cluster_id=pk, state=RUNNING, task_exit="").exclude(upid="")
-    for operation in waiting.only("pk", "upid", "kind", "subject_label", "step"):
-        by_node[Upid.parse(operation.upid).node].append(operation)
+    for operation, upid in waiting.order_by().values_list("pk", "upid"):
+        by_node[Upid.parse(upid).node][upid] = operation
     return by_node
 
 
-def poll_node(client: Client, node: str, operations: list[Operation]) -> None:
-    running = {
-        str(task.upid)
-        for task in client.tasks(node, source="active", limit=5000, timeout_s=CALL_S)
-        if task.is_running
-    }
-    for operation in operations:
-        if operation.upid in running:
-            continue
+def poll_node(client: Client, node: str, outstanding: dict[str, int]) -> list[int]:
+    """Note whose tasks have ended; gives the operations whose tasks run."""
+    tasks = client.tasks(node, source="active", limit=5000, timeout_s=CALL_S)
+    running = {str(task.upid) for task in tasks if task.is_running}
+    others = [key for upid, key in outstanding.items() if upid not in running]
+    for operation in Operation.objects.filter(pk__in=others).exclude(upid=""):
         try:
             status = client.task_status(Upid.parse(operation.upid), timeout_s=CALL_S)
         except Unreachable:
@@ -90,6 +92,21 @@ def poll_node(client: Client, node: str, operations: list[Operation]) -> None:
             continue
         if not status.is_running:
             note_end(operation, status.exit_status or "unexpected status")
+    return [key for upid, key in outstanding.items() if upid in running]
+
+
+def spare(seen: list[int]) -> None:
+    """Whose task was just seen running need not ask for it: two thousand would ask 133 times a
+    second. Who is due has its reason, as has who waits for more than the task."""
+    half = datetime.timedelta(seconds=BACKSTOP_S / 2)
+    Operation.objects.filter(
+        pk__in=seen,
+        due_at__gt=Now(),
+        due_at__lt=Now() + half,
+        silent_since=None,
+        crashed_since=None,
+        cancel_requested_at=None,
+    ).update(due_at=Now() + 2 * half)
 
 
 def note_end(operation: Operation, exit_status: str) -> None:

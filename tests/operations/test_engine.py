@@ -13,7 +13,8 @@ from celery import current_app
 from django.db import connection
 from django.db.models.functions import Now
 
-from operations import engine, queue, tasks
+from clusters.models import Cluster
+from operations import engine, poller, queue, tasks
 from operations.claims import Claimed
 from operations.enqueue import request_cancel
 from operations.lease import Lease, LeaseLost
@@ -331,6 +332,30 @@ def test_where_workers_are_behind_the_sweeper_adds_no_hints(cluster, sim, operat
     sweep()
     assert queue.untaken("turns", queue.NOT_BEGUN) == 3
     current_app.control.purge()
+
+
+@pytest.mark.parametrize(
+    ("differs", "is_spared"),
+    [
+        ({}, True),
+        # Somebody has woken it.
+        ({"due_at": Now()}, False),
+        # Its own look says that the cluster answers again, or tells Proxmox to stop the task.
+        ({"silent_since": Now()}, False),
+        ({"cancel_requested_at": Now()}, False),
+    ],
+)
+def test_whose_task_is_seen_running_need_not_ask_for_it(differs, is_spared, cluster, sim, operator):
+    sim.cause(accidents.storage_slow, storage="ceph", allocate_s=3000)
+    _, operation = ask_for("create_vm", None, operator)
+    row = Operation.objects.filter(pk=operation.pk)
+    run_until(row.get, lambda found: found.upid)
+    soon = {"due_at": Now() + datetime.timedelta(seconds=3), "silent_since": None}
+    row.update(**soon | differs)
+    Cluster.objects.update(poll_lease_until=None)
+    assert poller.poll_cluster(cluster.pk) is not None
+    later = Now() + datetime.timedelta(seconds=poller.BACKSTOP_S / 2)
+    assert row.filter(due_at__gt=later).exists() is is_spared
 
 
 @pytest.mark.services
