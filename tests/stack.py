@@ -57,7 +57,9 @@ class Part:
 
     def is_ready(self) -> bool:
         if self.child.ready_words:
-            return self.child.ready_words in self.log.read_text(errors="replace")
+            assert self.running is not None
+            said = self.log.read_bytes()[self.running.log_start :]
+            return self.child.ready_words.encode() in said
         return self.child.ready is None or self.child.ready()
 
     def kill(self) -> None:

@@ -1,5 +1,4 @@
-"""Settings of a worker one version behind: its VMs are made without `grow_disk`, and no
-VM is changed later."""
+"""Settings of a worker one version behind: it makes VMs without `grow_disk`, and changes none."""
 
 import dataclasses
 
