@@ -35,8 +35,11 @@ def poll(pk: int) -> None:
 def sweep() -> None:
     """Hint at each due operation and missing poller: after a crash this is the normal path."""
     overdue = Now() - datetime.timedelta(seconds=1)
+    # Those of a cluster that is switched off stay due, and go on once it is on again.
     due = Operation.objects.unfinished().filter(
-        Q(lease_until=None) | Q(lease_until__lt=Now()), due_at__lte=overdue
+        Q(lease_until=None) | Q(lease_until__lt=Now()),
+        due_at__lte=overdue,
+        cluster__is_enabled=True,
     )
     for state, priority in ((RUNNING, queue.BEGUN), (QUEUED, queue.NOT_BEGUN)):
         for operation in due.filter(state=state).order_by("due_at")[: room_for(priority)]:

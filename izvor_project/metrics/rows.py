@@ -82,7 +82,8 @@ def operations(now: datetime.datetime) -> Families:
     waiting = gauge("operations_waiting", "Unfinished operations that wait for something.", *labels)
     untaken = gauge("operations_due_untaken", "Due operations that no worker has taken.")
     lag = gauge("operation_due_lag_seconds", "For how long the longest due one has not been taken.")
-    free = Q(due_at__lte=now) & (Q(lease_until=None) | Q(lease_until__lt=now))
+    free = Q(due_at__lte=now, cluster__is_enabled=True)
+    free &= Q(lease_until=None) | Q(lease_until__lt=now)
     untaken_count, longest_due = 0, now
     for row in (
         Operation.objects.filter(state__in=UNFINISHED)

@@ -320,6 +320,23 @@ def test_a_lost_hint_is_found_by_the_sweeper(cluster, sim, operator):
 
 
 @pytest.mark.services
+def test_operations_of_a_cluster_that_is_switched_off_take_no_turns(cluster, sim, operator):
+    _, operation = ask_for("create_vm", None, operator)
+    row = Operation.objects.filter(pk=operation.pk)
+    Cluster.objects.update(is_enabled=False)
+    engine.take_turn(operation.pk)
+    assert row.get().waiting_for == "demo to be switched on again"
+    current_app.control.purge()
+    row.update(due_at=Now() - datetime.timedelta(minutes=5))
+    sweep()
+    assert queue.untaken("turns", queue.BEGUN) == 0
+    Cluster.objects.update(is_enabled=True)
+    sweep()
+    assert queue.untaken("turns", queue.BEGUN) == 1
+    current_app.control.purge()
+
+
+@pytest.mark.services
 def test_where_workers_are_behind_the_sweeper_adds_no_hints(cluster, sim, operator, monkeypatch):
     """Each of them would be a look for nothing, and hold up those that wait."""
     monkeypatch.setattr(tasks, "MOST_HINTS", 2)
