@@ -67,13 +67,13 @@ def send(
         log.warning("hint_not_sent", task_name=task, pk=pk, error=str(error))
 
 
-def untaken(name: str, priority: int) -> int:
-    """Hints in this queue that no worker has taken. Raises redis.RedisError."""
-    key = f"{settings.REDIS_PREFIX}:{name}{f'{_SEPARATOR}{priority}' if priority else ''}"
+def untaken(name: str, *priorities: int) -> int:
+    """Hints of these priorities that no worker has taken from a queue. Raises redis.RedisError."""
+    suffixes = [f"{_SEPARATOR}{priority}" if priority else "" for priority in priorities]
     with redis.Redis.from_url(
         settings.REDIS_URL, socket_timeout=2, socket_connect_timeout=2
     ) as client:
-        return int(client.llen(key))
+        return sum(int(client.llen(f"{settings.REDIS_PREFIX}:{name}{end}")) for end in suffixes)
 
 
 def announce_end(operation: Operation) -> None:

@@ -117,10 +117,13 @@ def crashed(lease: Lease, error: Exception) -> float | None:
     """An error of our own: shown, retried for a while, then the operation fails with it."""
     operation, now = lease.operation, lease.now()
     since = operation.crashed_since or now
-    what, shown = "an internal error to pass", f"{type(error).__name__}: {error}"
-    if isinstance(error, UnknownHere):
-        what, shown = "a worker of the newer version", str(error)
     lasted = (now - since).total_seconds()
+    what, shown = "an internal error to pass", f"{type(error).__name__}: {error}"
+    delay = min(30.0, 2.0 + lasted)
+    if isinstance(error, UnknownHere):
+        # One that knows it may be idle: it is offered again, each time a little later.
+        what, shown = "a worker of the newer version", str(error)
+        delay = min(5.0, 0.1 + lasted / 4)
     if lasted > CRASH_PATIENCE_S:
         ending.end(
             lease,
@@ -132,10 +135,6 @@ def crashed(lease: Lease, error: Exception) -> float | None:
             tells_plan=lasted < 2 * CRASH_PATIENCE_S,
         )
         return None
-    delay = min(30.0, 2.0 + lasted)
-    if isinstance(error, UnknownHere):
-        # One that knows it may be idle: it is offered again, each time a little later.
-        delay = min(5.0, 0.1 + lasted / 4)
     lease.release(
         crashed_since=since,
         waiting_for=f"{what} ({shown})"[:500],

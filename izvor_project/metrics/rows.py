@@ -22,8 +22,8 @@ from prometheus_client.registry import Collector
 from clusters.models import ONLINE, PENDING, REFUSED, UNREACHABLE, Cluster
 from events.models import PENDING as PENDING_DELIVERY
 from events.models import Delivery
+from operations import queue as hints
 from operations.models import RUNNING, UNFINISHED, Lane, Operation
-from operations.queue import BEGUN, NOT_BEGUN, untaken
 from vms.models import VirtualMachine
 
 log = structlog.get_logger(__name__)
@@ -175,8 +175,7 @@ def queues() -> Families:
     """Celery's queues are Redis lists; a hint that is delivered has left its list."""
     family = gauge("queue_depth", "Hints that no worker has taken from the queue.", "queue")
     for queue in settings.CELERY_TASK_QUEUES:
-        depth = sum(untaken(queue.name, priority) for priority in (BEGUN, NOT_BEGUN))
-        family.add_metric([queue.name], depth)
+        family.add_metric([queue.name], hints.untaken(queue.name, hints.BEGUN, hints.NOT_BEGUN))
     yield family
 
 
