@@ -20,8 +20,12 @@ def next_vmid(cluster: Cluster, is_taken: Callable[[int], bool]) -> int:
     Raises NoVmidLeft.
     """
     with transaction.atomic():
-        VmidCursor.objects.get_or_create(cluster=cluster, defaults={"next_vmid": cluster.vmid_min})
-        cursor = VmidCursor.objects.select_for_update().get(cluster=cluster)
+        cursors = VmidCursor.objects.select_for_update().filter(cluster=cluster)
+        cursor = cursors.first()
+        if cursor is None:
+            first = {"next_vmid": cluster.vmid_min}
+            VmidCursor.objects.get_or_create(cluster=cluster, defaults=first)
+            cursor = cursors.get()
         start = cursor.next_vmid
         if not cluster.vmid_min <= start <= cluster.vmid_max:
             start = cluster.vmid_min

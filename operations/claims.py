@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from django.db import connection
+from django.db.models import Q
 
 from operations.models import EXCLUSIVE, Claim, Operation
 from operations.refusals import Conflict
+
+# In the order of the names that it is given.
+LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(%s::text[]) AS name"
 
 
 class Claimed(Conflict):
@@ -27,15 +31,15 @@ def take_claims(operation: Operation, wants: Iterable[tuple[str, str]]) -> None:
     Raises Claimed, naming the holder. Objects are locked in one order, so two callers cannot
     wait for each other.
     """
-    for name, mode in sorted(wants):
-        with connection.cursor() as cursor:
-            cursor.execute(
-                "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"claim:{name}"]
-            )
-        held = Claim.objects.filter(object=name).exclude(operation=operation)
-        if mode != EXCLUSIVE:
-            held = held.filter(mode=EXCLUSIVE)
-        holder = held.select_related("operation").first()
-        if holder is not None:
-            raise Claimed(holder.operation)
-        Claim.objects.create(object=name, mode=mode, operation=operation)
+    modes = dict(wants)
+    with connection.cursor() as cursor:
+        cursor.execute(LOCK, [[f"claim:{name}" for name in sorted(modes)]])
+    alone = [name for name, mode in modes.items() if mode == EXCLUSIVE]
+    in_the_way = Q(object__in=alone) | Q(object__in=list(modes), mode=EXCLUSIVE)
+    held = Claim.objects.filter(in_the_way).exclude(operation=operation).order_by("object", "pk")
+    holder = next(iter(held.values_list("operation", flat=True)[:1]), None)
+    if holder is not None:
+        raise Claimed(Operation.objects.get(pk=holder))
+    Claim.objects.bulk_create(
+        Claim(object=name, mode=mode, operation=operation) for name, mode in modes.items()
+    )

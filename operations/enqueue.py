@@ -62,16 +62,14 @@ def enqueue(
         step=plan.steps[0].name,
         planned=plan.names,
         after=after,
-        due_at=None,
+        waiting_for=f"task {after.uuid} ({after}) to end" if after else "",
+        due_at=None if after else Now(),
     )
     idempotency.note(operation)
     if after is None:
         plan.on_claim(operation)
         take_claims(operation, wants)
-        queue.wake(operation)
-    else:
-        operation.waiting_for = f"task {after.uuid} ({after}) to end"
-        operation.save(update_fields=["waiting_for"])
+        queue.hint(operation)
     record_event(
         "task.accepted",
         by=by,

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.django_db
 API = "/api/v1"
 # The token and the note of its use, a page's keys, its count, its rows.
 OF_A_LIST = 5
-OF_A_CREATION = 47
+OF_A_CREATION = 40
 # The VMs, the templates, who was deleted just now, the usage.
 OF_THE_SAME_LIST = 4
 OF_CHANGES = 6

@@ -220,8 +220,6 @@ def accept(
         for draft in fitting:
             draft.vm.save(force_insert=True)
             made.append((draft.vm, _enqueue_creation(draft, by, batch)))
-    for vm, _ in made:
-        vm.refresh_from_db()
     return made
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from operations.models import Operation
 from operations.rest import renders
-from vms.bodies import vm_body
+from vms.bodies import body_of_subject, vm_body
 from vms.models import VirtualMachine
 
 # The verb of `POST …/actions` that makes an operation of this kind.
@@ -37,8 +37,13 @@ def changed_body(vm: VirtualMachine, *, pending: list[str]) -> dict[str, Any]:
 
 @renders("create_vm", "install_vm", created=True, one="vm", many="vms")
 def created(operation: Operation) -> dict[str, Any]:
-    vm = subject(operation)
-    return {"vm": vm_body(vm), "vmid": str(vm.vmid)}
+    body = body_of_subject(operation)
+    return {"vm": body, "vmid": body["id"]}
+
+
+@renders("mark_vm")
+def marked(operation: Operation) -> dict[str, Any]:
+    return created(operation)
 
 
 @renders("clone_vm", created=True)
@@ -53,12 +58,6 @@ def deleted(operation: Operation) -> dict[str, Any]:
     if not operation.is_ended:
         return {"message": f"VM {vm} is being deleted.", "vmid": str(vm.vmid)}
     return {"message": f"VM {vm} is deleted.", "vmid": str(vm.vmid), "vm": vm_body(vm)}
-
-
-@renders("mark_vm")
-def marked(operation: Operation) -> dict[str, Any]:
-    vm = subject(operation)
-    return {"vm": vm_body(vm), "vmid": str(vm.vmid)}
 
 
 @renders("update_vm")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from collections.abc import Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -15,6 +16,7 @@ import orjson
 from django.db import connection
 
 from clusters.models import ONLINE
+from operations.models import Operation
 from vms.models import VirtualMachine, disk_gib_of
 
 
@@ -85,20 +87,29 @@ def vm_body(vm: VirtualMachine) -> dict[str, Any]:
     return bodies_of([vm.pk])[0]
 
 
+def body_of_subject(operation: Operation) -> dict[str, Any]:
+    """Of the VM that an operation works on, deleted or not."""
+    return _bodies("uuid", [operation.subject])[0]
+
+
 def bodies_of(pks: list[int]) -> list[dict[str, Any]]:
     """In the order of the keys."""
+    return _bodies("id", pks)
+
+
+def _bodies(key: str, values: Sequence[object]) -> list[dict[str, Any]]:
     with connection.cursor() as cursor:
-        cursor.execute(_statement(), [pks])
+        cursor.execute(_statement(key), [list(values)])
         return [body_of(row) for row in map(Columns._make, cursor.fetchall())]
 
 
 @cache
-def _statement() -> str:
+def _statement(key: str) -> str:
     """The same for every list, whatever its filters: putting these columns and joins into SQL takes
     Django longer than Postgres takes to find a hundred VMs."""
     paths = [_PATHS.get(name, name) for name in Columns._fields]
     everything, _ = VirtualMachine.objects.order_by().values_list(*paths).query.sql_with_params()
-    return f"{everything} WHERE {VirtualMachine._meta.db_table}.id = ANY(%s) ORDER BY 1"
+    return f"{everything} WHERE {VirtualMachine._meta.db_table}.{key} = ANY(%s) ORDER BY 1"
 
 
 def body_of(vm: Columns) -> dict[str, Any]:

@@ -216,11 +216,7 @@ def find_template(wanted: str, *, cluster: str, by: Actor) -> Template:
 
     Raises InvalidInput (unknown, ambiguous), Unavailable (its cluster is).
     """
-    templates = (
-        Template.objects.visible_to(by)
-        .select_related("cluster", "copy_of__cluster")
-        .prefetch_related("copies", "copy_of__copies")
-    )
+    templates = Template.objects.visible_to(by).select_related("cluster")
     if cluster:
         templates = templates.filter(cluster=find_cluster(cluster))
     is_vmid = re.fullmatch(r"[0-9]{3,9}", wanted)

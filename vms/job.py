@@ -6,10 +6,11 @@ import datetime
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from clusters.models import Cluster
 from clusters.vmids import next_vmid
 from operations import lanes
 from operations.enqueue import secrets_of
@@ -21,6 +22,18 @@ from vms.marks import Mark, read_mark
 from vms.models import GivenUpVmid, VirtualMachine
 
 READ_S = 10.0
+IS_TAKEN = """
+    SELECT EXISTS (
+        SELECT FROM vms_virtualmachine
+        WHERE cluster_id = %(cluster)s AND vmid = %(vmid)s AND deleted_at IS NULL
+    ) OR EXISTS (
+        SELECT FROM templates_app_template
+        WHERE cluster_id = %(cluster)s AND vmid = %(vmid)s AND missing_since IS NULL
+    ) OR EXISTS (
+        SELECT FROM vms_givenupvmid
+        WHERE cluster_id = %(cluster)s AND vmid = %(vmid)s AND until > now()
+    )
+"""
 # A restart of the cluster filesystem takes seconds; after this long an empty list is the truth.
 EMPTY_FOR_S = 60.0
 
@@ -228,10 +241,9 @@ def open_job(operation: Operation, client: Client) -> VmJob:
     return VmJob(operation=operation, client=client, vm=vm)
 
 
-def is_taken(cluster: Any, vmid: int) -> bool:
+def is_taken(cluster: Cluster, vmid: int) -> bool:
     """Known to be in use: by a living VM or a template, or given up to a foreign VM lately."""
-    return (
-        VirtualMachine.objects.filter(cluster=cluster, vmid=vmid, deleted_at=None).exists()
-        or cluster.templates.filter(vmid=vmid, missing_since=None).exists()
-        or GivenUpVmid.objects.filter(cluster=cluster, vmid=vmid, until__gt=timezone.now()).exists()
-    )
+    with connection.cursor() as cursor:
+        cursor.execute(IS_TAKEN, {"cluster": cluster.pk, "vmid": vmid})
+        (found,) = cursor.fetchone()
+    return bool(found)
