@@ -10,8 +10,14 @@ from django.db.models import Q
 from operations.models import EXCLUSIVE, Claim, Operation
 from operations.refusals import Conflict
 
-# In the order of the names that it is given.
-LOCK = "SELECT pg_advisory_xact_lock(hashtextextended(name, 0)) FROM unnest(%s::text[]) AS name"
+# One after the other, as they are given. Who shares an object waits only for who wants it alone.
+LOCK = """
+    SELECT CASE
+        WHEN is_alone THEN pg_advisory_xact_lock(hashtextextended(name, 0))
+        ELSE pg_advisory_xact_lock_shared(hashtextextended(name, 0))
+    END
+    FROM unnest(%s::text[], %s::boolean[]) AS wanted (name, is_alone)
+"""
 
 
 class Claimed(Conflict):
@@ -31,9 +37,10 @@ def take_claims(operation: Operation, wants: Iterable[tuple[str, str]]) -> None:
     Raises Claimed, naming the holder. Objects are locked in one order, so two callers cannot
     wait for each other.
     """
-    modes = dict(wants)
+    modes = dict(sorted(wants))
+    are_alone = [mode == EXCLUSIVE for mode in modes.values()]
     with connection.cursor() as cursor:
-        cursor.execute(LOCK, [[f"claim:{name}" for name in sorted(modes)]])
+        cursor.execute(LOCK, [[f"claim:{name}" for name in modes], are_alone])
     alone = [name for name, mode in modes.items() if mode == EXCLUSIVE]
     in_the_way = Q(object__in=alone) | Q(object__in=list(modes), mode=EXCLUSIVE)
     held = Claim.objects.filter(in_the_way).exclude(operation=operation).order_by("object", "pk")

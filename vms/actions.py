@@ -211,12 +211,12 @@ def accept(
     first = drafts[0].vm
     preflight.give_vmids(first.cluster, [draft.vm for draft in drafts])
     batch = str(uuid.uuid4()) if is_batch else None
+    capacity = Capacity(first.cluster)
     made = []
     with transaction.atomic():
+        headroom = Headroom(first.project)
         choose_alone(first.cluster)
-        fitting = creation.fit(
-            drafts, Capacity(first.cluster), Headroom(first.project), at_least=at_least
-        )
+        fitting = creation.fit(drafts, capacity, headroom, at_least=at_least)
         for draft in fitting:
             draft.vm.save(force_insert=True)
             made.append((draft.vm, _enqueue_creation(draft, by, batch)))

@@ -6,6 +6,7 @@ import datetime
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from django.db import connection
@@ -94,7 +95,8 @@ class Placement:
 
 
 def choose_alone(cluster: Cluster) -> None:
-    """Let no other request choose on this cluster until this transaction is over.
+    """Let no other request choose on this cluster until this transaction is over; whoever needs a
+    project's `Headroom` too takes that first.
 
     Each then sees what the others have placed: fifty at once do not all choose the same node.
     """
@@ -105,7 +107,10 @@ def choose_alone(cluster: Cluster) -> None:
 
 
 class Capacity:
-    """What a cluster's nodes have left, read once; what is chosen here is counted at once."""
+    """What a cluster's nodes have left, read once; what is chosen here is counted at once.
+
+    What was promised to VMs is read with the first choice, so that `choose_alone` may come last.
+    """
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
@@ -118,7 +123,6 @@ class Capacity:
         self.bridges: dict[str, set[str]] = defaultdict(set)
         for node, name in Network.objects.filter(cluster=cluster).values_list("node", "name"):
             self.bridges[node].add(name)
-        self.free_memory = self._free_memory()
 
     def choose(self, need: Need) -> Placement:
         """The node for a VM that needs this much.
@@ -235,7 +239,8 @@ class Capacity:
                 return trouble
         return ""
 
-    def _free_memory(self) -> dict[str, int]:
+    @cached_property
+    def free_memory(self) -> dict[str, int]:
         """Bytes of memory each node has left, VMs accepted a moment ago counted as if they ran.
 
         What a node uses now knows nothing of VMs that do not run yet, and of those that do it

@@ -38,10 +38,11 @@ def same_or_new_vm(operation: Operation) -> dict[str, Any]:
     if not operation.notes.get("undone"):
         raise Conflict("vm_gone", f"VM {operation.subject_label} was deleted meanwhile.")
     cluster = operation.cluster
-    choose_alone(cluster)
     capacity, need = Capacity(cluster), Need.from_json(operation.params["need"])
+    headroom = Headroom(vm.project)
+    choose_alone(cluster)
     placement = capacity.choose(need)
-    Headroom(vm.project).take(Amount.of(vm))
+    headroom.take(Amount.of(vm))
     vm.vmid = next_vmid(cluster, lambda vmid: is_taken(cluster, vmid))
     vm.node = placement.node
     vm.deleted_at = vm.missing_since = vm.smbios_uuid = None
