@@ -10,7 +10,7 @@ Who is called has its place already, so that nobody is called twice and nobody c
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -67,52 +67,100 @@ def admit(operation: Operation, wanted: Iterable[tuple[str, int]]) -> Place | No
         return None
     with transaction.atomic():
         _lock(operation.cluster_id)
-        for key, limit in sorted(limits.items()):
-            lane, _ = Lane.objects.get_or_create(
-                cluster_id=operation.cluster_id, key=key, defaults={"limit": limit}
-            )
-            LaneTicket.objects.get_or_create(lane=lane, operation=operation)
-        return _pass(operation.pk)
+        LaneTicket.objects.bulk_create(
+            (LaneTicket(lane_id=lane, operation=operation) for lane in _lanes(operation, limits)),
+            ignore_conflicts=True,
+        )
+        passed = _let_pass(operation.cluster_id)
+        _wake(passed - {operation.pk})
+        return None if operation.pk in passed else _place(operation)
 
 
 def leave(operation: Operation) -> None:
     """Give back the operation's places, and call the next once that is committed."""
-    lanes = list(operation.tickets.values_list("lane_id", flat=True))
-    if not lanes:
-        return
-    LaneTicket.objects.filter(operation=operation).delete()
-    # Not in this transaction: to hold rows while waiting for the lock could be a deadlock.
-    transaction.on_commit(partial(call_next, operation.cluster_id, lanes), robust=True)
+    left, _ = LaneTicket.objects.filter(operation=operation).delete()
+    if left:
+        # Not in this transaction: to hold rows while waiting for the lock could be a deadlock.
+        transaction.on_commit(partial(call_next, operation.cluster_id), robust=True)
 
 
-def call_next(cluster_id: int, lanes: Sequence[int]) -> None:
+def call_next(cluster_id: int) -> None:
     """Let those in line pass for whom there is room now, and wake them."""
     with transaction.atomic():
         _lock(cluster_id)
-        called = []
-        for lane in Lane.objects.filter(pk__in=lanes):
-            through = lane.tickets.filter(is_through=True).count()
-            in_line = lane.tickets.filter(is_through=False).order_by("id")
-            for ticket in in_line[: max(0, lane.limit - through)]:
-                if _pass(ticket.operation_id) is None:
-                    called.append(ticket.operation_id)
-        for operation in Operation.objects.filter(pk__in=called).order_by("pk"):
-            queue.wake(operation)
+        _wake(_let_pass(cluster_id))
 
 
-def _pass(operation: int) -> Place | None:
-    """Let it through, unless a lane is full with those who are through or stand before it."""
-    tickets = LaneTicket.objects.filter(operation=operation, is_through=False)
-    for ticket in tickets.select_related("lane").order_by("lane__key"):
-        lane = ticket.lane
-        counts = lane.tickets.aggregate(
-            through=Count("id", filter=Q(is_through=True)),
-            before=Count("id", filter=Q(is_through=False, id__lt=ticket.pk)),
+def _lanes(operation: Operation, limits: dict[str, int]) -> list[int]:
+    """The lanes' keys; one that nobody has used yet is made."""
+    lanes = Lane.objects.filter(cluster_id=operation.cluster_id, key__in=limits).order_by("key")
+    found = dict(lanes.values_list("key", "pk"))
+    if len(found) < len(limits):
+        new = [
+            Lane(cluster_id=operation.cluster_id, key=key, limit=limit)
+            for key, limit in limits.items()
+            if key not in found
+        ]
+        Lane.objects.bulk_create(new, ignore_conflicts=True)
+        found = dict(lanes.values_list("key", "pk"))
+    return list(found.values())
+
+
+# Of each lane the first in line, as many as there is room for; those for whom there is room in all
+# the lanes where they stand are through. Who is behind them takes no room from who is before.
+ADMISSION = """
+    WITH room AS (
+        SELECT lane.id, lane."limit" - (
+            SELECT count(*) FROM operations_laneticket WHERE lane_id = lane.id AND is_through
+        ) AS free
+        FROM operations_lane AS lane
+        WHERE lane.cluster_id = %s AND EXISTS (
+            SELECT FROM operations_laneticket WHERE lane_id = lane.id AND NOT is_through
         )
-        if counts["through"] + counts["before"] >= lane.limit:
-            return Place(lane.key, lane.limit, counts["before"] + 1)
-    tickets.update(is_through=True)
-    return None
+    ), foremost AS (
+        SELECT ticket.operation_id, count(*) AS lanes
+        FROM room CROSS JOIN LATERAL (
+            SELECT operation_id FROM operations_laneticket
+            WHERE lane_id = room.id AND NOT is_through
+            ORDER BY id LIMIT greatest(room.free, 0)
+        ) AS ticket
+        GROUP BY ticket.operation_id
+    )
+    UPDATE operations_laneticket SET is_through = true
+    WHERE NOT is_through AND operation_id IN (
+        SELECT operation_id FROM foremost WHERE lanes = (
+            SELECT count(*) FROM operations_laneticket AS its
+            WHERE its.operation_id = foremost.operation_id AND NOT its.is_through
+        )
+    )
+    RETURNING operation_id
+"""
+
+
+def _let_pass(cluster_id: int) -> set[int]:
+    with connection.cursor() as cursor:
+        cursor.execute(ADMISSION, [cluster_id])
+        return {operation for (operation,) in cursor.fetchall()}
+
+
+def _place(operation: Operation) -> Place:
+    """In the first lane, by its name, that has no room for it."""
+    is_through = Q(lane__tickets__is_through=True)
+    is_before = Q(lane__tickets__is_through=False, lane__tickets__id__lt=F("id"))
+    through = Count("lane__tickets", filter=is_through)
+    before = Count("lane__tickets", filter=is_before)
+    tickets = operation.tickets.filter(is_through=False).order_by("lane__key")
+    tickets = tickets.annotate(through=through, before=before)
+    places = list(tickets.values_list("lane__key", "lane__limit", "through", "before"))
+    # An operator may have raised a limit in this moment: then any, since it is called at once.
+    full = [place for place in places if place[2] + place[3] >= place[1]]
+    key, limit, _, ahead = (full or places)[0]
+    return Place(key, limit, ahead + 1)
+
+
+def _wake(called: set[int]) -> None:
+    for operation in Operation.objects.filter(pk__in=called).order_by("pk"):
+        queue.wake(operation)
 
 
 def _lock(cluster_id: int) -> None:

@@ -233,6 +233,11 @@ class LaneTicket(models.Model):
                 fields=["lane", "operation"], name="one_ticket_per_lane_and_operation"
             )
         ]
+        indexes = [
+            models.Index(
+                fields=["lane", "id"], condition=Q(is_through=False), name="tickets_in_line"
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.operation_id} in {self.lane_id}"

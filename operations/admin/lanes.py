@@ -49,7 +49,7 @@ class LaneAdmin(AuditedAdmin):
         """With a higher limit those who may now pass are called at once."""
         super().save_model(request, obj, form, change)
         # In its turn, as by one who leaves.
-        transaction.on_commit(partial(call_next, obj.cluster_id, [obj.pk]), robust=True)
+        transaction.on_commit(partial(call_next, obj.cluster_id), robust=True)
 
     @admin.display(description="running", ordering="is_through")
     def through(self, lane: Any) -> int:
