@@ -24,7 +24,10 @@ def cycle(site: Site) -> list[Result]:
     from clusters.connect import connect
     from clusters.models import Cluster
     from inventory.cycle import CALL_S, look_at
+    from izvor_project.garbage import keep_what_is_loaded
 
+    # As a worker does.
+    keep_what_is_loaded()
     cluster = Cluster.objects.get(is_from_environment=True)
     client = connect(cluster)
     look_at(cluster, with_details=False)

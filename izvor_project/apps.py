@@ -1,8 +1,8 @@
 from django.apps import AppConfig
-from django.contrib.admin.apps import AdminConfig
+from django.contrib.admin.apps import SimpleAdminConfig
 
 
-class IzvorAdminConfig(AdminConfig):
+class IzvorAdminConfig(SimpleAdminConfig):
     """Django's admin, with our site in place of its own."""
 
     default_site = "accounts.admin_site.IzvorAdminSite"

@@ -14,6 +14,9 @@ from izvor_project.home import page as home_page
 from izvor_project.metrics.view import MetricsView
 from vms.console import PAGE
 
+# Here and not when apps are loaded: workers have no pages.
+admin.autodiscover()
+
 
 def home(request: HttpRequest) -> HttpResponse:
     return redirect("admin:index")
