@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import threading
 import time
 from collections import Counter
@@ -26,7 +27,7 @@ CREATIONS, SPEED, NODES = 1_000, 2.0, 10
 ALLOCATIONS = 2
 # How many times the ideal schedule is waited for.
 PATIENCE = 1.4
-BUSY, AT_ONCE, SECONDS = 500, 4, 8.0
+BUSY, AT_ONCE, ROUNDS, SECONDS = 500, 4, 3, 4.0
 ASKED = {"template": "ubuntu-22.04", "size": "small", "linked": True}
 
 
@@ -43,35 +44,25 @@ def accept(site: Site) -> list[Result]:
         follow(simulated, "start_vm", "start", stopped[:BUSY])
         callers = [Caller(site.web, site.operator) for _ in range(AT_ONCE)]
         floor = times_ms(lambda: callers[0].get("nothing"), 100)
-        ends = time.monotonic() + SECONDS
-        taken: list[float] = []
-        threads = [
-            threading.Thread(target=create_until, args=(ends, caller, number, taken))
-            for number, caller in enumerate(callers)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        rounds = [create_at_once(callers) for _ in range(ROUNDS)]
         running = simulated.cluster.operations.filter(state="running", kind="start_vm").count()
     if running < BUSY:
         raise RuntimeError(f"only {running} operations ran to the end")
-    taken.sort()
     empty = floor[len(floor) // 2]
     return [
         Result(
             f"POST /vms accepted while {BUSY} operations run, p99",
             f"an empty answer, p50 {empty:.3g} ms",
-            [taken[len(taken) * 99 // 100]],
+            [taken[len(taken) * 99 // 100] for taken in rounds],
             150,
             at_least=False,
             unit="ms",
-            details={"p50, ms": taken[len(taken) // 2]},
+            details={"p50, ms": statistics.median(taken[len(taken) // 2] for taken in rounds)},
         ),
         Result(
             "the same, a second",
             f"{AT_ONCE} callers, each one after the other",
-            [len(taken) / SECONDS],
+            [len(taken) / SECONDS for taken in rounds],
             100,
             at_least=True,
             unit="/s",
@@ -79,12 +70,22 @@ def accept(site: Site) -> list[Result]:
     ]
 
 
-def create_until(ends: float, caller: Caller, number: int, taken: list[float]) -> None:
-    count = 0
+def create_at_once(callers: list[Caller]) -> list[float]:
+    """Milliseconds that each creation took to be accepted, sorted."""
+    ends = time.monotonic() + SECONDS
+    taken: list[float] = []
+    threads = [threading.Thread(target=create_until, args=(ends, one, taken)) for one in callers]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sorted(taken)
+
+
+def create_until(ends: float, caller: Caller, taken: list[float]) -> None:
     while time.monotonic() < ends:
-        count += 1
         began = time.perf_counter()
-        create(caller, f"busy-{number}-{count}", "busy")
+        create(caller, "busy", "busy")
         taken.append((time.perf_counter() - began) * 1000)
 
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from benchmarks.console import (
+    ENDS,
     HOST,
     Way,
+    keep_to,
     latency,
     make_certificate,
     run_relay,
@@ -37,7 +40,11 @@ def console(site: Site) -> list[Result]:
             tls = ssl.create_default_context(cafile=str(certificate))
             direct = Way(f"wss://{HOST}:{source}", {"ssl": tls})
             relayed = Way(f"ws://{HOST}:{relay}", {})
-            speeds, added = asyncio.run(compare(direct, relayed))
+            cores = keep_to(ENDS)
+            try:
+                speeds, added = asyncio.run(compare(direct, relayed))
+            finally:
+                os.sched_setaffinity(0, cores)
     floor = "the TLS websocket itself"
     return [
         Result("a console's throughput, 64 KiB frames", floor, speeds, 0.7, at_least=True),
