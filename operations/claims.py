@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from django.db import connection
-from django.db.models import Q
 
 from operations.models import EXCLUSIVE, Claim, Operation
 from operations.refusals import Conflict
@@ -17,6 +16,13 @@ LOCK = """
         ELSE pg_advisory_xact_lock_shared(hashtextextended(name, 0))
     END
     FROM unnest(%s::text[], %s::boolean[]) AS wanted (name, is_alone)
+"""
+
+HOLDER = """
+    SELECT operation_id FROM operations_claim
+    WHERE operation_id <> %s
+        AND (object = ANY(%s::text[]) OR object = ANY(%s::text[]) AND mode = 'exclusive')
+    ORDER BY object, id LIMIT 1
 """
 
 
@@ -39,14 +45,13 @@ def take_claims(operation: Operation, wants: Iterable[tuple[str, str]]) -> None:
     """
     modes = dict(sorted(wants))
     are_alone = [mode == EXCLUSIVE for mode in modes.values()]
+    alone = [name for name, mode in modes.items() if mode == EXCLUSIVE]
     with connection.cursor() as cursor:
         cursor.execute(LOCK, [[f"claim:{name}" for name in modes], are_alone])
-    alone = [name for name, mode in modes.items() if mode == EXCLUSIVE]
-    in_the_way = Q(object__in=alone) | Q(object__in=list(modes), mode=EXCLUSIVE)
-    held = Claim.objects.filter(in_the_way).exclude(operation=operation).order_by("object", "pk")
-    holder = next(iter(held.values_list("operation", flat=True)[:1]), None)
+        cursor.execute(HOLDER, [operation.pk, alone, list(modes)])
+        holder = cursor.fetchone()
     if holder is not None:
-        raise Claimed(Operation.objects.get(pk=holder))
+        raise Claimed(Operation.objects.get(pk=holder[0]))
     Claim.objects.bulk_create(
         Claim(object=name, mode=mode, operation=operation) for name, mode in modes.items()
     )

@@ -10,12 +10,11 @@ from functools import cached_property
 from typing import Any
 
 from django.db import connection
-from django.db.models import Q, Sum
 from django.utils import timezone
 
 from clusters.models import ONLINE, UNREACHABLE, Cluster, Network, Node, Storage
 from operations.refusals import Conflict, InvalidInput, Unavailable
-from vms.models import RUNNING, VirtualMachine
+from vms.models import RUNNING
 
 MIB, GIB = 1024**2, 1024**3
 LOST_AFTER = datetime.timedelta(minutes=1)
@@ -104,6 +103,16 @@ def choose_alone(cluster: Cluster) -> None:
         cursor.execute(
             "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"placement:{cluster.pk}"]
         )
+
+
+# MiB by node: of VMs that run or are worked on, and of the latter alone.
+PROMISED = """
+    SELECT node, sum(memory_mib),
+        coalesce(sum(memory_mib) FILTER (WHERE power <> %(running)s), 0)
+    FROM vms_virtualmachine
+    WHERE cluster_id = %(cluster)s AND deleted_at IS NULL AND (power = %(running)s OR doing <> '')
+    GROUP BY node
+"""
 
 
 class Capacity:
@@ -247,18 +256,9 @@ class Capacity:
         counts only the memory they have touched. So what counts is the larger of two: what is used
         now and what was promised to VMs on their way; or all that was promised.
         """
-        rows = (
-            VirtualMachine.objects.filter(
-                Q(power=RUNNING) | ~Q(doing=""), cluster=self.cluster, deleted_at=None
-            )
-            .order_by()
-            .values("node")
-            .annotate(
-                mib=Sum("memory_mib"),
-                coming_mib=Sum("memory_mib", filter=~Q(power=RUNNING), default=0),
-            )
-        )
-        mib = {row["node"]: (row["mib"], row["coming_mib"]) for row in rows}
+        with connection.cursor() as cursor:
+            cursor.execute(PROMISED, {"cluster": self.cluster.pk, "running": RUNNING})
+            mib = {node: (all_mib, coming_mib) for node, all_mib, coming_mib in cursor.fetchall()}
         free = {}
         for name, node in self.nodes.items():
             all_mib, coming_mib = mib.get(name, (0, 0))
