@@ -20,10 +20,11 @@ from django.db import DatabaseError, transaction
 
 from accounts import crypto
 from clusters.connect import connect
-from operations import canceling, ending, history, lanes, measures, queue, trouble
+from operations import canceling, ending, history, lanes, queue, trouble
 from operations.ending import CONTINUE, NOT_YET, Move, Signal
 from operations.lease import Lease, LeaseLost, heartbeat
-from operations.models import CANCELED, FAILED, QUEUED, RUNNING, SUCCEEDED
+from operations.models import CANCELED, FAILED, QUEUED, RUNNING
+from operations.moves import Moves
 from operations.plans import Act, Done, Job, Step, StepFailed, UnknownHere, Verdict, Wait, plan_for
 from operations.poller import BACKSTOP_S
 from proxmox import (
@@ -75,13 +76,11 @@ def following(upid: Upid) -> str:
     return f"Proxmox task {upid.type} on {upid.node}"
 
 
-class Turn:
-    """One worker's turn at one operation."""
+class Turn(Moves):
+    """One worker's turn at one operation: what to do next, from what the row and Proxmox say."""
 
     def __init__(self, lease: Lease) -> None:
-        self.lease = lease
-        self.operation = lease.operation
-        self.plan = plan_for(self.operation.kind)
+        super().__init__(lease, plan_for(lease.operation.kind))
         self.plan.check_knows(self.operation.planned)
         self.ends = time.monotonic() + settings.ENGINE["turn_s"]
 
@@ -357,81 +356,3 @@ class Turn:
             f"The answer to {step.name} was lost and Proxmox shows no task of it; "
             "it was not sent again, because it could then happen twice.",
         )
-
-    # --- writing down ---
-
-    def finish(self, step: Step[Any], *, is_skipped: bool = False) -> Move:
-        """The step's state was observed: go to the next, or end.
-
-        The last step and the end are one write: a worker that died between them would leave a step
-        that looks as if it had not begun, and the next would do it again.
-        """
-        following = self.plan.after(step, is_undoing=self.operation.is_undoing)
-        now = self.lease.now()
-        steps = self.operation.steps
-        if not is_skipped:
-            steps = history.with_step(self.operation, step.name, now, has_ended=True)
-        with transaction.atomic():
-            if not is_skipped:
-                step.record(self.job)
-                measures.note_step(self.operation, step.name, now)
-            if following is None:
-                return ending.end(self.lease, self.end_state(), steps=steps)
-            lanes.leave(self.operation)
-            self.lease.write(
-                step=following.name,
-                step_started_at=now,
-                upid="",
-                task_exit="",
-                submitted_at=None,
-                acted_at=None,
-                attempts=0,
-                silent_since=None,
-                waiting_since=None,
-                trouble_since=None,
-                waiting_for="",
-                notes=self.job.notes,
-                steps=steps,
-                progress=self.progress_after(step),
-            )
-        return CONTINUE
-
-    def end_state(self) -> str:
-        """What an operation ends as whose last step is done, or whose undoing is."""
-        if not self.operation.is_undoing:
-            return SUCCEEDED
-        return CANCELED if self.operation.error_code == "canceled" else FAILED
-
-    def progress_after(self, step: Step[Any]) -> int:
-        """Percent; undoing makes none."""
-        if self.operation.is_undoing:
-            return self.operation.progress
-        return 100 * (self.plan.steps.index(step) + 1) // len(self.plan.steps)
-
-    def wait(self, step: Step[Any], reason: str, check_s: float, *, counts: bool = True) -> Move:
-        """Come back later, unless this step's patience is over (waiting in a lane never is)."""
-        waited = self.seconds_since(self.operation.waiting_since)
-        if counts and waited > step.patience_s:
-            return ending.fail(
-                self.lease, "timed_out", f"Waited {waited:.0f} s in step {step.name} for {reason}."
-            )
-        since = (self.operation.waiting_since or self.lease.now()) if counts else None
-        return self.come_back(
-            check_s,
-            waiting_for=reason[:500],
-            waiting_since=since,
-            # The cluster has answered, so a silence that was there is over.
-            silent_since=None,
-        )
-
-    def seconds_since(self, moment: datetime.datetime | None) -> float:
-        return (self.lease.now() - (moment or self.lease.now())).total_seconds()
-
-    def come_back(self, delay_s: float, **values: Any) -> float:
-        job = getattr(self, "job", None)
-        self.lease.release(
-            **values,
-            **({"notes": job.notes} if job else {}),
-            due_at=self.lease.now() + datetime.timedelta(seconds=delay_s),
-        )
-        return delay_s

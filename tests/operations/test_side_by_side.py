@@ -1,14 +1,15 @@
-"""Workers of two versions, and machines whose clocks differ, on one database and one cluster."""
+"""Workers of two versions, and clocks that differ or jump, on one database and one cluster."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from operations.models import SUCCEEDED
+from operations.models import RUNNING, SUCCEEDED
 from tests.operations.whole import MAKEUP, Site
 from tests.stack import WORKERS, running_stack, wait_until
 
@@ -94,3 +95,38 @@ def test_clocks_that_are_minutes_apart_change_nothing(site: Site):
         "SELECT extract(epoch FROM max(ended_at - started_at)) FROM operations_operation"
     )
     assert longest_s < 60
+
+
+@pytest.mark.skipif(not FAKETIME, reason="the package faketime is not installed")
+def test_clocks_that_jump_while_they_work_change_nothing(site: Site, tmp_path: Path):
+    """An hour ahead while the first VMs are made, and then two hours back."""
+    clock = tmp_path / "clock"
+
+    def jump(seconds: str) -> None:
+        new = clock.with_suffix(".new")
+        new.write_text(seconds)
+        new.replace(clock)
+
+    def states() -> Counter[str]:
+        return site.states(tasks)
+
+    jump("+0")
+    for name in ("web", *WORKERS):
+        site.stack.change(
+            name,
+            LD_PRELOAD=FAKETIME,
+            FAKETIME_TIMESTAMP_FILE=str(clock),
+            FAKETIME_NO_CACHE="1",
+            FAKETIME_DONT_FAKE_MONOTONIC="1",
+        )
+        site.stack.restart(name)
+    tasks = site.create(MANY)
+    wait_until(lambda: states()[RUNNING] > 0, 30, "the first to begin")
+    jump("+3600")
+    wait_until(lambda: states()[SUCCEEDED] > 0, 60, "the first to end")
+    jump("-3600")
+    assert states()[SUCCEEDED] < MANY, "the clocks jumped while there was work"
+    site.confirm(tasks)
+    told = site.stack.parts[NEWER].log.read_text() + site.stack.parts[OLDER].log.read_text()
+    hours = {json.loads(line)["timestamp"][:13] for line in told.splitlines() if line[:1] == "{"}
+    assert len(hours) >= 3, "the workers' own clocks jumped"
