@@ -113,6 +113,29 @@ def test_who_leaves_calls_one_and_that_one_has_its_place(in_line):
         called.update(due_at=Now() + datetime.timedelta(hours=1))
 
 
+def test_who_is_before_keeps_its_room_in_every_lane_where_it_stands(cluster):
+    """Through all its lanes or none, and nobody takes the room of who cannot use it yet."""
+
+    def stand(*wanted: tuple[str, int]) -> tuple[Operation, lanes.Place | None]:
+        operation = Operation.objects.create(
+            kind="start_vm", step="start", by="ana", cluster=cluster
+        )
+        return operation, lanes.admit(operation, wanted)
+
+    node, storage = ("node:pve", 1), ("storage:ceph", 2)
+    first, place = stand(node, storage)
+    assert place is None
+    second, place = stand(node, storage)
+    assert str(place) == "a place in lane node:pve (limit 1): position 1"
+    third, place = stand(storage)
+    assert str(place) == "a place in lane storage:ceph (limit 2): position 2"
+    with transaction.atomic():
+        lanes.leave(first)
+    assert not lanes.is_in_line(second)
+    assert not lanes.is_in_line(third)
+    assert LaneTicket.objects.filter(is_through=True).count() == 3
+
+
 def test_one_called_while_it_writes_down_that_it_waits_comes_back_at_once(in_line, monkeypatch):
     """The line moved between its asking and its writing down."""
     first, admit = in_line[0], lanes.admit
