@@ -70,9 +70,12 @@ def _find_by_vmid(request: Request, visible: QuerySet[VirtualMachine], vmid: int
         raise Conflict(
             "vmid_ambiguous", f"VMID {vmid} is in {names}: add ?cluster=, or use the uuid."
         )
-    gave_it_up = GivenUpVmid.objects.filter(vmid=vmid, until__gt=Now()).order_by()
     # Hardly ever, so that the caller's rights are asked about only then.
-    given_up = gave_it_up.exists() and gave_it_up.filter(vm__in=here).select_related("vm").first()
+    given_up = GivenUpVmid.is_given_up(vmid) and (
+        GivenUpVmid.objects.filter(vmid=vmid, until__gt=Now(), vm__in=here)
+        .select_related("vm")
+        .first()
+    )
     if given_up:
         raise Conflict(
             "vmid_changed",
