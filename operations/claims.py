@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from django.db import connection
 
@@ -12,17 +13,17 @@ from operations.refusals import Conflict
 # One after the other, as they are given. Who shares an object waits only for who wants it alone.
 LOCK = """
     SELECT CASE
-        WHEN is_alone THEN pg_advisory_xact_lock(hashtextextended(name, 0))
-        ELSE pg_advisory_xact_lock_shared(hashtextextended(name, 0))
+        WHEN is_alone THEN pg_advisory_xact_lock(hashtextextended('claim:' || name, 0))
+        ELSE pg_advisory_xact_lock_shared(hashtextextended('claim:' || name, 0))
     END
-    FROM unnest(%s::text[], %s::boolean[]) AS wanted (name, is_alone)
+    FROM unnest(%(names)s::text[], %(are_alone)s::boolean[]) AS wanted (name, is_alone)
 """
-
 HOLDER = """
-    SELECT operation_id FROM operations_claim
-    WHERE operation_id <> %s
-        AND (object = ANY(%s::text[]) OR object = ANY(%s::text[]) AND mode = 'exclusive')
-    ORDER BY object, id LIMIT 1
+    SELECT claim.operation_id
+    FROM unnest(%(names)s::text[], %(are_alone)s::boolean[]) AS wanted (name, is_alone)
+    JOIN operations_claim AS claim ON claim.object = wanted.name
+    WHERE claim.operation_id <> %(operation)s AND (wanted.is_alone OR claim.mode = 'exclusive')
+    ORDER BY claim.object, claim.id LIMIT 1
 """
 
 
@@ -44,11 +45,14 @@ def take_claims(operation: Operation, wants: Iterable[tuple[str, str]]) -> None:
     wait for each other.
     """
     modes = dict(sorted(wants))
-    are_alone = [mode == EXCLUSIVE for mode in modes.values()]
-    alone = [name for name, mode in modes.items() if mode == EXCLUSIVE]
+    wanted: dict[str, Any] = {
+        "operation": operation.pk,
+        "names": list(modes),
+        "are_alone": [mode == EXCLUSIVE for mode in modes.values()],
+    }
     with connection.cursor() as cursor:
-        cursor.execute(LOCK, [[f"claim:{name}" for name in modes], are_alone])
-        cursor.execute(HOLDER, [operation.pk, alone, list(modes)])
+        cursor.execute(LOCK, wanted)
+        cursor.execute(HOLDER, wanted)
         holder = cursor.fetchone()
     if holder is not None:
         raise Claimed(Operation.objects.get(pk=holder[0]))

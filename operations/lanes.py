@@ -151,11 +151,14 @@ def _place(operation: Operation) -> Place:
     before = Count("lane__tickets", filter=is_before)
     tickets = operation.tickets.filter(is_through=False).order_by("lane__key")
     tickets = tickets.annotate(through=through, before=before)
-    places = list(tickets.values_list("lane__key", "lane__limit", "through", "before"))
+    places = [
+        (Place(key, limit, before + 1), through + before >= limit)
+        for key, limit, through, before in tickets.values_list(
+            "lane__key", "lane__limit", "through", "before"
+        )
+    ]
     # An operator may have raised a limit in this moment: then any, since it is called at once.
-    full = [place for place in places if place[2] + place[3] >= place[1]]
-    key, limit, _, ahead = (full or places)[0]
-    return Place(key, limit, ahead + 1)
+    return next((place for place, is_full in places if is_full), places[0][0])
 
 
 def _wake(called: set[int]) -> None:

@@ -35,20 +35,16 @@ def changed_body(vm: VirtualMachine, *, pending: list[str]) -> dict[str, Any]:
     return {"vm": vm_body(vm), "vmid": str(vm.vmid), "pending": pending}
 
 
+@renders("mark_vm")
 @renders("create_vm", "install_vm", created=True, one="vm", many="vms")
-def created(operation: Operation) -> dict[str, Any]:
+def with_vm(operation: Operation) -> dict[str, Any]:
     body = body_of_subject(operation)
     return {"vm": body, "vmid": body["id"]}
 
 
-@renders("mark_vm")
-def marked(operation: Operation) -> dict[str, Any]:
-    return created(operation)
-
-
 @renders("clone_vm", created=True)
 def cloned(operation: Operation) -> dict[str, Any]:
-    return {"action": "clone", **created(operation)}
+    return {"action": "clone", **with_vm(operation)}
 
 
 @renders("delete_vm")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from collections.abc import Sequence
 from functools import cache
 from inspect import signature
 from typing import Any
@@ -52,9 +51,9 @@ def bodies_of(pks: list[int]) -> list[dict[str, Any]]:
     return _bodies("id", pks)
 
 
-def _bodies(key: str, values: Sequence[object]) -> list[dict[str, Any]]:
+def _bodies(key: str, values: list[Any]) -> list[dict[str, Any]]:
     with connection.cursor() as cursor:
-        cursor.execute(_statement(key), [list(values)])
+        cursor.execute(_statement(key), [values])
         return [body_of(*row) for row in cursor.fetchall()]
 
 
