@@ -3,16 +3,17 @@ what each asks of Proxmox."""
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import statistics
-import threading
 import time
 from collections import Counter
+from functools import partial
 from typing import TYPE_CHECKING
 
 from benchmarks.engine import Simulated, cluster_at_work, wait_for
-from benchmarks.load import Caller, times_ms
+from benchmarks.load import Caller, at_once, times_ms
 from benchmarks.outstanding import follow
 from benchmarks.row import Result, row
 from pve_simulator.clone import FORK_REAL_S, PREPARE_S
@@ -73,20 +74,17 @@ def accept(site: Site) -> list[Result]:
 def create_at_once(callers: list[Caller]) -> list[float]:
     """Milliseconds that each creation took to be accepted, sorted."""
     ends = time.monotonic() + SECONDS
-    taken: list[float] = []
-    threads = [threading.Thread(target=create_until, args=(ends, one, taken)) for one in callers]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return sorted(taken)
+    taken = at_once([partial(create_until, ends, caller) for caller in callers])
+    return sorted(itertools.chain(*taken))
 
 
-def create_until(ends: float, caller: Caller, taken: list[float]) -> None:
+def create_until(ends: float, caller: Caller) -> list[float]:
+    taken = []
     while time.monotonic() < ends:
         began = time.perf_counter()
         create(caller, "busy", "busy")
         taken.append((time.perf_counter() - began) * 1000)
+    return taken
 
 
 def create(caller: Caller, name: str, cluster: str, **more: object) -> None:

@@ -6,7 +6,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import TypeVar
 
+T = TypeVar("T")
 # The server closes a connection that was idle for 5 s.
 IDLE_S = 2.0
 
@@ -71,18 +74,20 @@ def per_second(call: Callable[[], object], seconds: float) -> float:
 
 def per_second_of_many(calls: list[Callable[[], object]], seconds: float) -> float:
     """The same of several at once."""
-    found: list[float] = []
-    threads = [
-        threading.Thread(target=lambda call=call: found.append(per_second(call, seconds)))
-        for call in calls
-    ]
+    return sum(at_once([partial(per_second, call, seconds) for call in calls]))
+
+
+def at_once(calls: list[Callable[[], T]]) -> list[T]:
+    """What each gives, called from a thread of its own. Raises RuntimeError if one of them did."""
+    found: list[T] = []
+    threads = [threading.Thread(target=lambda call=call: found.append(call())) for call in calls]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if len(found) != len(calls):
         raise RuntimeError("a caller failed, see above")
-    return sum(found)
+    return found
 
 
 def times_ms(call: Callable[[], object], count: int) -> list[float]:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import threading
 from typing import Any
 
 import pytest
-from django.db import connection, connections
+from django.db import connections
 from rest_framework.test import APIClient
 
 from accounts.models import ApiToken, Project, Quota
 from events.models import Event
 from operations.models import Claim, Operation
 from tests.api.shapes import VM_FIELDS, Caller, problem_of
+from tests.threads import at_once
 from vms.models import Size, VirtualMachine
 from vms.quota import usage_of
 
@@ -89,23 +89,13 @@ def test_within_the_quota_it_is_made(member_calls, owned, project):
 def test_twenty_at_once_never_exceed_the_quota(cluster, project):
     Quota.objects.create(project=project, vms=5, cores=50)
     _, token = ApiToken.objects.issue(name="many", project=project)
-    answers: list[Any] = []
-    start = threading.Barrier(20)
 
-    def create() -> None:
+    def create() -> Any:
         client = APIClient()
         client.credentials(HTTP_AUTHORIZATION=f"Bearer {token}")
-        start.wait(10)
-        try:
-            answers.append(Caller(client).post(f"{API}/vms", NEW))
-        finally:
-            connection.close()
+        return Caller(client).post(f"{API}/vms", NEW)
 
-    threads = [threading.Thread(target=create) for _ in range(20)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    answers = at_once(*[create] * 20)
     connections["default"].close()
 
     codes = sorted(answer.status_code for answer in answers)

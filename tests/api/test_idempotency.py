@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import threading
+from functools import partial
 
 import pytest
-from django.db import connection
 
 from accounts.actors import MEMBER
 from operations.models import IdempotencyKey, Operation
 from tests.conftest import client_with
+from tests.threads import at_once
 from tests.vms.cast import a_vm
 from vms.models import VirtualMachine
 
@@ -59,21 +59,7 @@ def test_another_token_has_its_own_keys(api, cluster, project):
 
 
 def test_while_the_first_is_under_way_the_second_is_told_so(api, cluster, operator):
-    answers = []
-    together = threading.Barrier(8)
-
-    def ask() -> None:
-        try:
-            together.wait()
-            answers.append(create(api, "k1"))
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=ask) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    answers = at_once(*[partial(create, api, "k1")] * 8)
     assert {answer.status_code for answer in answers} <= {202, 409}
     assert {a.json()["code"] for a in answers if a.status_code == 409} <= {"in_progress"}
     assert Operation.objects.count() == 1

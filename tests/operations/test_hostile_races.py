@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -18,34 +16,13 @@ from operations.refusals import Conflict, NotAllowed, Refusal
 from pve_simulator import accidents
 from tests.conftest import run_until
 from tests.operations.hostile import reread, step_by_step, turn_now
+from tests.threads import at_once
 from tests.vms.cast import a_new_vm, a_vm, ask_for
 from vms import actions
 from vms.marks import read_mark
 from vms.models import RUNNING, VirtualMachine
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-def at_once(*calls: Callable[[], Any]) -> list[Any]:
-    """Call all from threads that start together; gives each one's result or what it raised."""
-    gate = threading.Barrier(len(calls))
-    results: list[Any] = [None] * len(calls)
-
-    def run(place: int, call: Callable[[], Any]) -> None:
-        gate.wait()
-        try:
-            results[place] = call()
-        except Exception as error:  # noqa: BLE001 (the test looks at it)
-            results[place] = error
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(calls)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    return results
 
 
 def test_of_twenty_actions_on_one_vm_one_wins_and_the_others_are_refused(cluster, sim, operator):

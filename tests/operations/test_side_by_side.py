@@ -78,14 +78,17 @@ def test_alone_an_older_worker_begins_nothing_that_it_could_not_finish(with_an_o
     assert sizes_gib(site, tasks) == {30}
 
 
+def give_clock(site: Site, name: str, **how: str) -> None:
+    """Start this part again with a clock of its own, but for what it measures durations by."""
+    site.stack.change(name, LD_PRELOAD=FAKETIME, FAKETIME_DONT_FAKE_MONOTONIC="1", **how)
+    site.stack.restart(name)
+
+
 @pytest.mark.skipif(not FAKETIME, reason="the package faketime is not installed")
 def test_clocks_that_are_minutes_apart_change_nothing(site: Site):
     """Beat and the database in the middle: each worker is ahead of, or behind, both of them."""
     for name, seconds in {"web": "+75", NEWER: "-200", OLDER: "+200"}.items():
-        site.stack.change(
-            name, LD_PRELOAD=FAKETIME, FAKETIME=seconds, FAKETIME_DONT_FAKE_MONOTONIC="1"
-        )
-        site.stack.restart(name)
+        give_clock(site, name, FAKETIME=seconds)
     tasks = site.create(MANY)
     site.confirm(tasks)
     for worker in WORKERS:
@@ -112,14 +115,7 @@ def test_clocks_that_jump_while_they_work_change_nothing(site: Site, tmp_path: P
 
     jump("+0")
     for name in ("web", *WORKERS):
-        site.stack.change(
-            name,
-            LD_PRELOAD=FAKETIME,
-            FAKETIME_TIMESTAMP_FILE=str(clock),
-            FAKETIME_NO_CACHE="1",
-            FAKETIME_DONT_FAKE_MONOTONIC="1",
-        )
-        site.stack.restart(name)
+        give_clock(site, name, FAKETIME_TIMESTAMP_FILE=str(clock), FAKETIME_NO_CACHE="1")
     tasks = site.create(MANY)
     wait_until(lambda: states()[RUNNING] > 0, 30, "the first to begin")
     jump("+3600")
