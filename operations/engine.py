@@ -138,12 +138,15 @@ class Turn(Moves):
     def look_and_act(self, step: Step[Any]) -> Move:
         if not step.is_needed(self.job):
             return self.finish(step, is_skipped=True)
-        wanted = list(step.lanes(self.job))
-        # Who has to stand in line does it first, and asks Proxmox once it is called.
-        if wanted and not self.operation.attempts and lanes.must_wait(self.operation, wanted):
-            place = lanes.admit(self.operation, wanted)
-            if place:
-                return self.stand_in_line(step, place)
+        if not self.operation.attempts:
+            if wait := step.prepare(self.job):
+                return self.wait(step, wait.reason, wait.check_s)
+            # Who has to stand in line does it first, and asks Proxmox once it is called.
+            wanted = list(step.lanes(self.job.params))
+            if wanted and lanes.must_wait(self.operation, wanted):
+                place = lanes.admit(self.operation, wanted)
+                if place:
+                    return self.stand_in_line(step, place)
         return self.follow_verdict(step, step.look(self.job))
 
     def follow_verdict(self, step: Step[Any], verdict: Verdict) -> Move:
@@ -153,7 +156,7 @@ class Turn(Moves):
             return self.wait(step, verdict.reason, verdict.check_s)
         if self.operation.acted_at:
             return self.settle(step, verdict)
-        if place := lanes.admit(self.operation, step.lanes(self.job)):
+        if place := lanes.admit(self.operation, step.lanes(self.job.params)):
             return self.stand_in_line(step, place)
         return self.submit(step)
 

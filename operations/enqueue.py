@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import uuid
 from collections.abc import Iterable, Mapping
@@ -16,7 +17,7 @@ from accounts.actors import Actor
 from accounts.request_id import current_request_id
 from clusters.models import Cluster
 from events.models import record_event
-from operations import ending, idempotency, queue
+from operations import ending, idempotency, lanes, queue
 from operations.claims import take_claims
 from operations.models import CANCELED, QUEUED, UNFINISHED, Operation
 from operations.plans import Cancel, plan_for
@@ -36,7 +37,8 @@ def enqueue(
     secrets: Mapping[str, Any] | None = None,
     after: Operation | None = None,
 ) -> Operation:
-    """Write the operation, take its claims and hint at it; in the caller's transaction.
+    """Write the operation, take its claims and hint at it; in the caller's transaction. Where its
+    first step has to stand in line it does so at once, and is called.
 
     With `after` it takes its claims when that one ends. Raises Claimed.
 
@@ -44,9 +46,12 @@ def enqueue(
     order, so that two actions on one VM wait for one another but never both.
     """
     plan = plan_for(kind)
-    wants = list(wants)
+    wants, params = list(wants), dict(params or {})
     if after is not None and has_ended(after):
         after = None
+    wanted = list(plan.steps[0].lanes(params))
+    place = None if after else lanes.end_of_line(cluster.pk, wanted)
+    look_s = datetime.timedelta(seconds=place.check_s if place else 0)
     operation = Operation.objects.create(
         kind=kind,
         cluster=cluster,
@@ -55,21 +60,24 @@ def enqueue(
         subject_label=label,
         by=by.name,
         request_id=current_request_id() or "",
-        params=dict(params or {}),
+        params=params,
         sealed_params=crypto.seal(json.dumps(secrets)) if secrets else "",
         has_secrets=bool(secrets),
         wants=[list(pair) for pair in wants],
         step=plan.steps[0].name,
         planned=plan.names,
         after=after,
-        waiting_for=f"task {after.uuid} ({after}) to end" if after else "",
-        due_at=None if after else Now(),
+        waiting_for=f"task {after.uuid} ({after}) to end" if after else str(place or ""),
+        due_at=None if after else Now() + look_s,
     )
     idempotency.note(operation)
     if after is None:
         plan.on_claim(operation)
         take_claims(operation, wants)
-        queue.hint(operation)
+        if wanted:
+            lanes.stand(operation, wanted)
+        else:
+            queue.hint(operation)
     record_event(
         "task.accepted",
         by=by,

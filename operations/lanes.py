@@ -3,16 +3,18 @@
 Proxmox serialises allocation on a storage cluster-wide and lets the rest time out after 10 s; so
 they wait here, in order and visibly, rather than there. Limits are rows that operators edit.
 
-    first look: in line ──▶ called by who leaves: through ──▶ leaves with the step's end
+    accepted: in line ──▶ called by who leaves: through ──▶ leaves with the end of the step
 
-Who is called has its place already, so that nobody is called twice and nobody comes in vain.
+Who is called has its place already, so that nobody is called twice and nobody comes in vain; and
+who waits takes no turn until then: a thousand in line cost the workers nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Count, F, Q
@@ -27,6 +29,7 @@ class Place:
 
     lane: str
     limit: int
+    # From 1: so many have to leave until there is room for it.
     position: int
 
     def __str__(self) -> str:
@@ -38,6 +41,37 @@ class Place:
         The further back the rarer: if a thousand looked each 10 s, they would keep the workers from
         those who are through."""
         return min(10.0 + self.position, 120.0)
+
+
+# Of each lane: how many are through or wait.
+FILLED = """
+    SELECT lane.key, lane."limit", count(ticket.id) FILTER (WHERE ticket.is_through),
+        count(ticket.id) FILTER (WHERE NOT ticket.is_through)
+    FROM operations_lane AS lane
+    LEFT JOIN operations_laneticket AS ticket ON ticket.lane_id = lane.id
+    WHERE lane.cluster_id = %s AND lane.key = ANY(%s)
+    GROUP BY lane.id ORDER BY lane.key
+"""
+
+
+def end_of_line(cluster_id: int, wanted: Iterable[tuple[str, int]]) -> Place | None:
+    """Where one who comes now would have to wait; None where there is room."""
+    limits = dict(wanted)
+    if not limits:
+        return None
+    found = _rows(FILLED, cluster_id, list(limits))
+    if len(found) < len(limits):
+        _make_lanes(cluster_id, limits)
+    return _full(found)
+
+
+def stand(operation: Operation, wanted: Iterable[tuple[str, int]]) -> None:
+    """Take the last place in these lanes, in the caller's transaction, and come when called.
+
+    It holds no lock, so who leaves before the commit does not see it: it looks itself then.
+    """
+    _take_tickets(operation, dict(wanted))
+    transaction.on_commit(partial(_come_if_there_is_room, operation), robust=True)
 
 
 def is_in_line(operation: Operation) -> bool:
@@ -67,10 +101,8 @@ def admit(operation: Operation, wanted: Iterable[tuple[str, int]]) -> Place | No
         return None
     with transaction.atomic():
         _lock(operation.cluster_id)
-        LaneTicket.objects.bulk_create(
-            (LaneTicket(lane_id=lane, operation=operation) for lane in _lanes(operation, limits)),
-            ignore_conflicts=True,
-        )
+        _make_lanes(operation.cluster_id, limits)
+        _take_tickets(operation, limits)
         passed = _let_pass(operation.cluster_id)
         _wake(passed - {operation.pk})
         return None if operation.pk in passed else _place(operation)
@@ -91,19 +123,26 @@ def call_next(cluster_id: int) -> None:
         _wake(_let_pass(cluster_id))
 
 
-def _lanes(operation: Operation, limits: dict[str, int]) -> list[int]:
-    """The lanes' keys; one that nobody has used yet is made."""
-    lanes = Lane.objects.filter(cluster_id=operation.cluster_id, key__in=limits).order_by("key")
-    found = dict(lanes.values_list("key", "pk"))
-    if len(found) < len(limits):
-        new = [
-            Lane(cluster_id=operation.cluster_id, key=key, limit=limit)
-            for key, limit in limits.items()
-            if key not in found
-        ]
-        Lane.objects.bulk_create(new, ignore_conflicts=True)
-        found = dict(lanes.values_list("key", "pk"))
-    return list(found.values())
+def _make_lanes(cluster_id: int, limits: Mapping[str, int]) -> None:
+    """Those that nobody has used yet."""
+    lanes = Lane.objects.filter(cluster_id=cluster_id, key__in=limits)
+    missing = sorted(limits.keys() - set(lanes.values_list("key", flat=True)))
+    Lane.objects.bulk_create(
+        (Lane(cluster_id=cluster_id, key=key, limit=limits[key]) for key in missing),
+        ignore_conflicts=True,
+    )
+
+
+TICKETS = """
+    INSERT INTO operations_laneticket (lane_id, operation_id, is_through)
+    SELECT id, %s, false FROM operations_lane WHERE cluster_id = %s AND key = ANY(%s)
+    ON CONFLICT DO NOTHING
+"""
+
+
+def _take_tickets(operation: Operation, keys: Iterable[str]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(TICKETS, [operation.pk, operation.cluster_id, list(keys)])
 
 
 # Of each lane the first in line, as many as there is room for; those for whom there is room in all
@@ -138,32 +177,56 @@ ADMISSION = """
 
 
 def _let_pass(cluster_id: int) -> set[int]:
-    with connection.cursor() as cursor:
-        cursor.execute(ADMISSION, [cluster_id])
-        return {operation for (operation,) in cursor.fetchall()}
+    return {operation for (operation,) in _rows(ADMISSION, cluster_id)}
+
+
+# Of each lane where it waits: how many are through, and how many wait before it.
+BEFORE = """
+    SELECT lane.key, lane."limit", count(other.id) FILTER (WHERE other.is_through),
+        count(other.id) FILTER (WHERE NOT other.is_through)
+    FROM operations_laneticket AS mine JOIN operations_lane AS lane ON lane.id = mine.lane_id
+    LEFT JOIN operations_laneticket AS other
+        ON other.lane_id = lane.id AND (other.is_through OR other.id < mine.id)
+    WHERE mine.operation_id = %s AND NOT mine.is_through
+    GROUP BY lane.id ORDER BY lane.key
+"""
 
 
 def _place(operation: Operation) -> Place:
     """In the first lane, by its name, that has no room for it."""
-    is_through = Q(lane__tickets__is_through=True)
-    is_before = Q(lane__tickets__is_through=False, lane__tickets__id__lt=F("id"))
-    through = Count("lane__tickets", filter=is_through)
-    before = Count("lane__tickets", filter=is_before)
-    tickets = operation.tickets.filter(is_through=False).order_by("lane__key")
-    tickets = tickets.annotate(through=through, before=before)
-    places = [
-        (Place(key, limit, before + 1), through + before >= limit)
-        for key, limit, through, before in tickets.values_list(
-            "lane__key", "lane__limit", "through", "before"
-        )
-    ]
+    found = _rows(BEFORE, operation.pk)
     # An operator may have raised a limit in this moment: then any, since it is called at once.
-    return next((place for place, is_full in places if is_full), places[0][0])
+    key, limit, *_ = found[0]
+    return _full(found) or Place(key, limit, 1)
+
+
+def _come_if_there_is_room(operation: Operation) -> None:
+    if _full(_rows(BEFORE, operation.pk)) is None:
+        queue.hint(operation)
+
+
+def _full(lanes: Iterable[tuple[str, int, int, int]]) -> Place | None:
+    """The place at the end of the first lane that has no room; rows as of FILLED and BEFORE."""
+    return next(
+        (
+            Place(key, limit, through + waiting - limit + 1)
+            for key, limit, through, waiting in lanes
+            if through + waiting >= limit
+        ),
+        None,
+    )
+
+
+def _rows(sql: str, *params: int | list[str]) -> list[tuple[Any, ...]]:
+    with connection.cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.fetchall()  # type: ignore[no-any-return]
 
 
 def _wake(called: set[int]) -> None:
+    """They hold places, so they go before all that does not, even where they have not begun."""
     for operation in Operation.objects.filter(pk__in=called).order_by("pk"):
-        queue.wake(operation)
+        queue.wake(operation, priority=queue.BEGUN)
 
 
 def _lock(cluster_id: int) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
@@ -121,8 +121,13 @@ class Step(ABC, Generic[J]):
     def act(self, job: J) -> Upid | None:
         """Ask Proxmox for it, with `timeout_s=job.call_s()`. None: done at once."""
 
-    def lanes(self, job: J) -> Iterable[tuple[str, int]]:
-        """Lanes to stand in before `act`: (key, default limit)."""
+    def prepare(self, job: J) -> Wait | None:
+        """Called while nothing was asked for yet, before anything else; Wait: not now."""
+        return None
+
+    def lanes(self, params: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
+        """Lanes to stand in before `act`, (key, default limit), from the operation's parameters:
+        for its first step it stands there from the moment it is accepted."""
         return ()
 
     def find_task(self, job: J) -> list[str]:

@@ -23,18 +23,19 @@ BEGUN, NOT_BEGUN = 0, 9
 _SEPARATOR = "\x06\x16"
 
 
-def wake(operation: Operation) -> None:
+def wake(operation: Operation, *, priority: int | None = None) -> None:
     """Make the operation due now, and hint at it once the transaction is committed."""
     Operation.objects.filter(pk=operation.pk, state__in=UNFINISHED).update(due_at=Now())
-    hint(operation)
+    hint(operation, priority=priority)
 
 
-def hint(operation: Operation, *, delay_s: float = 0) -> None:
+def hint(operation: Operation, *, delay_s: float = 0, priority: int | None = None) -> None:
     """Ask for a turn after the commit; the sweeper finds the row anyway."""
     # What Flower calls it: `create_vm 105: clone`.
     number = operation.subject_label.split(" ")[0]
     shadow = f"{operation.kind} {number}: {operation.step}"
-    priority = NOT_BEGUN if operation.state == QUEUED else BEGUN
+    if priority is None:
+        priority = NOT_BEGUN if operation.state == QUEUED else BEGUN
     transaction.on_commit(
         partial(
             send,

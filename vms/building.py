@@ -20,7 +20,15 @@ from vms.creation import Draft
 from vms.images import IMPORT, Image, find_image
 from vms.installing import DEFAULT_IP_CONFIG, require_imports
 from vms.models import GIB, OSTYPES, VirtualMachine
-from vms.placement import Capacity, Need, Placement, check_online, find_cluster, trouble_with
+from vms.placement import (
+    Capacity,
+    Need,
+    Placement,
+    check_online,
+    find_cluster,
+    free_bytes,
+    trouble_with,
+)
 
 # Room for a disk whose size only the image knows.
 LEAST_DISK_BYTES = 4 * GIB
@@ -198,7 +206,7 @@ def image_storage(capacity: Capacity, node: str, wanted: str) -> str:
         for (place, name), storage in capacity.storages.items()
         if place == node and wanted in {"", name} and not trouble_with(storage, 0, IMPORT)
     ]
-    return max(able, key=lambda storage: storage.total_bytes - storage.used_bytes).name
+    return max(able, key=lambda storage: (free_bytes(storage), storage.name)).name
 
 
 def shown_url(url: str) -> str:

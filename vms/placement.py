@@ -123,14 +123,14 @@ class Capacity:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
-        nodes = Node.objects.filter(cluster=cluster, missing_since=None)
+        # Ordered as far as it is seen; by default they are by their cluster first.
+        nodes = Node.objects.filter(cluster=cluster, missing_since=None).order_by("name")
+        storages = Storage.objects.filter(cluster=cluster, missing_since=None).order_by()
+        bridges = Network.objects.filter(cluster=cluster).order_by()
         self.nodes = {node.name: node for node in nodes}
-        self.storages = {
-            (storage.node, storage.name): storage
-            for storage in Storage.objects.filter(cluster=cluster, missing_since=None)
-        }
+        self.storages = {(storage.node, storage.name): storage for storage in storages}
         self.bridges: dict[str, set[str]] = defaultdict(set)
-        for node, name in Network.objects.filter(cluster=cluster).values_list("node", "name"):
+        for node, name in bridges.values_list("node", "name"):
             self.bridges[node].add(name)
 
     def choose(self, need: Need) -> Placement:

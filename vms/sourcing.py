@@ -6,6 +6,7 @@ where a copy of it is; elsewhere the clone is made where the template is, and th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -94,6 +95,11 @@ def placed(params: dict[str, Any], placement: Placement, capacity: Capacity) -> 
             if here.is_copy:
                 values["placement"]["reason"] += f"; cloned from the copy there ({here.vmid})"
     return values
+
+
+def lanes_in(values: Mapping[str, Any]) -> list[tuple[str, int]]:
+    """What `placed` wrote of them, read again from JSON."""
+    return [(key, limit) for key, limit in values.get("lanes", [])]
 
 
 def cloned_elsewhere(

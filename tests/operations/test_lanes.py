@@ -13,10 +13,12 @@ from django.db.models.functions import Now
 
 from clusters.models import Cluster
 from operations import engine, lanes, poller, queue
+from operations.enqueue import request_cancel
 from operations.models import SUCCEEDED, Lane, LaneTicket, Operation
 from pve_simulator import accidents
 from pve_simulator.testing import SimulatorThread
 from tests.conftest import due, run_until
+from tests.threads import at_once
 from tests.vms.cast import a_new_vm
 from vms import actions
 from vms.models import VirtualMachine
@@ -56,8 +58,8 @@ def create(count: int, operator: Any) -> list[Operation]:
 
 def test_who_waits_says_for_which_lane_and_at_which_position(cluster, sim, operator):
     sim.cause(accidents.storage_slow, storage="ceph", allocate_s=60)
+    Lane.objects.create(cluster=cluster, key="storage:ceph", limit=2)
     asked = create(8, operator)
-    Lane.objects.update_or_create(cluster=cluster, key="storage:ceph", defaults={"limit": 2})
 
     def waiting() -> list[tuple[str, str, str]]:
         texts = Operation.objects.values_list("waiting_for", flat=True)
@@ -86,6 +88,87 @@ def in_line(cluster, sim, operator) -> list[Operation]:
     # Nobody's own clock leads them on.
     Operation.objects.update(due_at=Now() + datetime.timedelta(hours=1))
     return [ticket.operation for ticket in waiting.order_by("id")]
+
+
+@pytest.fixture
+def sent(monkeypatch) -> list[tuple[int, int]]:
+    """Operations that were hinted at, and with which priority."""
+    found: list[tuple[int, int]] = []
+
+    def keep(task: str, pk: int, *, priority: int = queue.BEGUN, **_: Any) -> None:
+        if task == "operations.turn":
+            found.append((pk, priority))
+
+    monkeypatch.setattr(queue, "send", keep)
+    return found
+
+
+@pytest.fixture
+def cloning(cluster, sim, operator, sent) -> list[Operation]:
+    """Two that clone for minutes, where no third may."""
+    sim.cause(accidents.storage_slow, storage="ceph", allocate_s=3000)
+    for node in cluster.nodes.all():
+        Lane.objects.create(cluster=cluster, key=f"node:{node.name}", limit=8)
+    Lane.objects.create(cluster=cluster, key="storage:ceph", limit=2)
+    asked = create(2, operator)
+    assert sent == [(operation.pk, queue.NOT_BEGUN) for operation in asked]
+    run_until(
+        Operation.objects.filter(upid__gt="", state="running").count, lambda count: count == 2
+    )
+    sent.clear()
+    return asked
+
+
+def test_who_is_accepted_where_the_lane_is_full_stands_there_and_takes_no_turn(
+    cloning, operator, sent
+):
+    third, fourth = create(2, operator)
+    for position, operation in enumerate((third, fourth), 1):
+        assert (
+            operation.waiting_for == f"a place in lane storage:ceph (limit 2): position {position}"
+        )
+        operation.refresh_from_db()
+        assert (operation.state, lanes.is_in_line(operation)) == ("queued", True)
+    assert sent == []
+    assert third.pk not in Operation.objects.filter(due_at__lte=Now()).values_list("pk", flat=True)
+    with transaction.atomic():
+        lanes.leave(cloning[0])
+    # Before all that waits for nothing but a worker, since it holds a place.
+    assert sent == [(third.pk, queue.BEGUN)]
+    engine.take_turn(third.pk)
+    third.refresh_from_db()
+    assert (third.state, third.waiting_for[:12]) == ("running", "Proxmox task")
+    assert lanes.is_in_line(fourth)
+
+
+def test_a_lane_that_empties_before_the_commit_is_not_waited_in(
+    cloning, operator, sent, monkeypatch
+):
+    stand = lanes.stand
+
+    def leave_all() -> None:
+        with transaction.atomic():
+            for operation in cloning:
+                lanes.leave(operation)
+
+    def stand_while_all_leave(operation: Operation, wanted: Any) -> None:
+        stand(operation, wanted)
+        assert at_once(leave_all) == [None]
+
+    monkeypatch.setattr(lanes, "stand", stand_while_all_leave)
+    [third] = create(1, operator)
+    assert third.waiting_for.startswith("a place in lane")
+    assert sent == [(third.pk, queue.NOT_BEGUN)]
+
+
+def test_one_canceled_in_line_leaves_it_and_its_vm_is_gone(cloning, operator):
+    third, fourth = create(2, operator)
+    request_cancel(third, by=operator)
+    engine.take_turn(third.pk)
+    third.refresh_from_db()
+    assert (third.state, third.tickets.count()) == ("canceled", 0)
+    assert VirtualMachine.objects.subject_of(third).get().deleted_at is not None
+    assert str(lanes.admit(fourth, [("storage:ceph", 2)])).endswith("position 1")
 
 
 def test_who_stands_in_line_asks_proxmox_nothing(in_line, sim):
@@ -127,8 +210,9 @@ def test_who_is_before_keeps_its_room_in_every_lane_where_it_stands(cluster):
     assert place is None
     second, place = stand(node, storage)
     assert str(place) == "a place in lane node:pve (limit 1): position 1"
+    # The first leaves, and the second has its room there.
     third, place = stand(storage)
-    assert str(place) == "a place in lane storage:ceph (limit 2): position 2"
+    assert str(place) == "a place in lane storage:ceph (limit 2): position 1"
     with transaction.atomic():
         lanes.leave(first)
     assert not lanes.is_in_line(second)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from django.db.models.functions import Now
@@ -15,6 +15,7 @@ from vms import observe
 from vms.job import READ_S, VmJob
 from vms.marks import with_mark
 from vms.models import PAUSED, RUNNING, SETTLED_AFTER, Size, VirtualMachine
+from vms.sourcing import lanes_in
 from vms.steps.creation import Configure
 from vms.steps.locks import refuse_stuck_lock
 
@@ -106,8 +107,8 @@ class Move(Migrate):
     def target(self, job: VmJob) -> dict[str, Any]:
         return job.params["move"]  # type: ignore[no-any-return]
 
-    def lanes(self, job: VmJob) -> Iterable[tuple[str, int]]:
-        return [tuple(lane) for lane in job.params["move"]["lanes"]]
+    def lanes(self, params: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
+        return lanes_in(params["move"])
 
 
 class Convert(Step[VmJob]):

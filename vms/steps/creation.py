@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from operations.models import Operation
@@ -16,7 +16,7 @@ from vms.job import READ_S, VmJob, find_guest
 from vms.marks import read_mark, with_mark
 from vms.models import GIB
 from vms.placement import Capacity, Need
-from vms.sourcing import placed
+from vms.sourcing import lanes_in, placed
 from vms.steps.locks import refuse_stuck_lock
 
 # Whose it is can be told only when these are gone: until then it shows a placeholder.
@@ -34,13 +34,11 @@ class Clone(Step[VmJob]):
     cancel: ClassVar[Cancel] = Cancel.FINISH_THEN_UNDO
 
     def look(self, job: VmJob) -> Verdict:
-        if job.operation.attempts == 0:
-            if waiting := leave_dead_node(job):
-                return waiting
-            # Nothing of ours is there yet, and Proxmox takes no number twice: a short question
-            # does, where to see that nobody has it would take the list of all VMs.
-            if job.client.vmid_is_free(job.vm.vmid, timeout_s=READ_S):
-                return Act(f"VM {job.vm.vmid} does not exist")
+        # Nothing of ours is there before the first attempt, and Proxmox takes no number twice: a
+        # short question does, where to see that nobody has it would take the list of all VMs.
+        is_first = job.operation.attempts == 0
+        if is_first and job.client.vmid_is_free(job.vm.vmid, timeout_s=READ_S):
+            return Act(f"VM {job.vm.vmid} does not exist")
         found = job.find()
         if found is None:
             return Act(f"VM {job.vm.vmid} does not exist")
@@ -67,10 +65,11 @@ class Clone(Step[VmJob]):
             timeout_s=job.call_s(),
         )
 
-    def lanes(self, job: VmJob) -> Iterable[tuple[str, int]]:
-        if job.operation.attempts == 0:
-            leave_dead_node(job)
-        return [tuple(lane) for lane in job.params["lanes"]]
+    def prepare(self, job: VmJob) -> Wait | None:
+        return leave_dead_node(job)
+
+    def lanes(self, params: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
+        return lanes_in(params)
 
     def on_refused(self, job: VmJob, error: ProxmoxError) -> Verdict | None:
         if isinstance(error, OutcomeUnknown):

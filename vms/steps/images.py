@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
@@ -10,6 +10,7 @@ from proxmox import NotFound, ProxmoxError, Upid
 from vms.job import READ_S, VmJob
 from vms.marks import with_mark
 from vms.models import GIB
+from vms.sourcing import lanes_in
 from vms.steps.creation import Clone
 
 
@@ -50,8 +51,8 @@ class Download(Step[VmJob]):
             timeout_s=job.call_s(),
         )
 
-    def lanes(self, job: VmJob) -> Iterable[tuple[str, int]]:
-        return [tuple(lane) for lane in job.params["download"]["lanes"]]
+    def lanes(self, params: Mapping[str, Any]) -> Iterable[tuple[str, int]]:
+        return lanes_in(params["download"] or {})
 
 
 class Create(Clone):
