@@ -79,7 +79,7 @@ class Template(models.Model):
     node = models.CharField(max_length=63, editable=False)
     name = models.CharField(max_length=255, editable=False)
     description = models.TextField(blank=True, editable=False)
-    os_type = models.CharField(max_length=10, default="linux", editable=False)
+    os_type = models.CharField("OS type", max_length=10, default="linux", editable=False)
     tags = ArrayField(models.CharField(max_length=100), default=list, editable=False)
     disk_bytes = models.BigIntegerField(default=0, editable=False)
     cores = models.PositiveIntegerField(default=1, editable=False)

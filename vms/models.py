@@ -132,7 +132,7 @@ class VirtualMachine(models.Model):
     )
 
     template_name = models.CharField(max_length=255, blank=True)
-    os_type = models.CharField(max_length=10, default="linux")
+    os_type = models.CharField("OS type", max_length=10, default="linux")
     os_template = models.CharField(max_length=255, blank=True)
     size = models.ForeignKey(
         Size, null=True, blank=True, on_delete=models.SET_NULL, related_name="vms"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -53,6 +54,13 @@ def test_every_list_and_every_row_opens(browser, something_of_everything):
         row = model.objects.first()
         if row is not None:
             assert browser.get(page(model, "change", row.pk)).status_code == 200, label
+
+
+def test_where_one_is_is_said_once(browser, something_of_everything):
+    """An app and its model are called alike, which the theme says twice."""
+    cluster = Cluster.objects.get()
+    html = browser.get(page(Cluster, "change", cluster.pk)).content.decode()
+    assert re.findall(r'truncate tracking-tight">([^<]+)</a>', html) == ["Clusters", "Demo"]
 
 
 def test_rows_that_izvor_writes_are_known_as_such():
