@@ -64,14 +64,14 @@ def find_vm(request: Request, wanted: str, *, is_for_reading: bool = False) -> V
 def _find_by_vmid(request: Request, visible: QuerySet[VirtualMachine], vmid: int) -> VirtualMachine:
     cluster = request.query_params.get("cluster")
     here = visible.filter(cluster__name=cluster) if cluster else visible
-    found = list(here.filter(vmid=vmid)[:2])
+    found = list(here.filter(vmid=vmid).annotate(is_given_up=GivenUpVmid.has(vmid))[:2])
     if len(found) > 1:
         names = " and ".join(sorted(vm.cluster.name for vm in found))
         raise Conflict(
             "vmid_ambiguous", f"VMID {vmid} is in {names}: add ?cluster=, or use the uuid."
         )
     # Hardly ever, so that the caller's rights are asked about only then.
-    given_up = GivenUpVmid.is_given_up(vmid) and (
+    given_up = (not found or found[0].is_given_up) and (
         GivenUpVmid.objects.filter(vmid=vmid, until__gt=Now(), vm__in=here)
         .select_related("vm")
         .first()
