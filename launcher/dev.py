@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,21 +47,20 @@ def run_dev(*, state_path: Path, follow_parent: bool) -> int:
     begun = time.monotonic()
     address = read_address(os.environ)
     say(f"Izvor starts; its state is in {state_path}")
-    state = open_state(state_path, say=say)
     try:
-        if not is_free(address.bind, address.port):
-            raise LaunchError(
-                f"Port {address.port} on {address.bind} is in use: stop what listens there, or "
-                f"choose another port, for example IZVOR_PORT={address.port + 1}."
-            )
-        with Supervisor(state, follow_parent=follow_parent) as supervisor:
-            env = _start_all(supervisor, state, address)
-            say(_summary(address, env, seconds=time.monotonic() - begun))
-            supervisor.watch()
-    except StopRequested:
+        with closing(open_state(state_path, say=say)) as state:
+            if not is_free(address.bind, address.port):
+                raise LaunchError(
+                    f"Port {address.port} on {address.bind} is in use: stop what listens there, or "
+                    f"choose another port, for example IZVOR_PORT={address.port + 1}."
+                )
+            with Supervisor(state, follow_parent=follow_parent) as supervisor:
+                env = _start_all(supervisor, state, address)
+                say(_summary(address, env, seconds=time.monotonic() - begun))
+                supervisor.watch()
+    except (StopRequested, KeyboardInterrupt):
+        # The latter until the supervisor listens for signals: nothing runs yet.
         say("\nIzvor has stopped.")
-    finally:
-        state.close()
     return 0
 
 

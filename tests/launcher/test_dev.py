@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from launcher.dev import Address, izvor_env
+from launcher.dev import Address, izvor_env, run_dev
 from launcher.state import open_state
 from tests.launcher.conftest import Launch, Started, free_port, get, processes_in, wait_until
 from tests.launcher.stub import make_stub_tree
@@ -114,6 +114,16 @@ def test_ctrl_c_while_it_starts_ends_all(dev, tree, said):
     assert "Izvor has stopped." in started.output
     assert not processes_in(tree)
     dev().wait_for(READY)
+
+
+def test_ctrl_c_before_the_supervisor_listens_is_an_ordinary_end(tmp_path, monkeypatch, capsys):
+    def interrupted(host: str, port: int) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("launcher.dev.is_free", interrupted)
+    assert run_dev(state_path=tmp_path / "state", follow_parent=False) == 0
+    assert "Izvor has stopped." in capsys.readouterr().out
+    open_state(tmp_path / "state", say=print).close()
 
 
 def test_kill_9_leaves_no_orphan_and_the_next_start_is_clean(dev, tree):
