@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from benchmarks.engine import Simulated, cluster_at_work, wait_for
 from benchmarks.load import Caller, at_once, times_ms
 from benchmarks.outstanding import follow
-from benchmarks.row import Result, row
+from benchmarks.row import Result, percentile, row
 from pve_simulator.clone import FORK_REAL_S, PREPARE_S
 from pve_simulator.power import START_S
 from pve_simulator.world import Storage
@@ -49,16 +49,16 @@ def accept(site: Site) -> list[Result]:
         running = simulated.cluster.operations.filter(state="running", kind="start_vm").count()
     if running < BUSY:
         raise RuntimeError(f"only {running} operations ran to the end")
-    empty = floor[len(floor) // 2]
+    empty = percentile(floor, 50)
     return [
         Result(
             f"POST /vms accepted while {BUSY} operations run, p99",
             f"an empty answer, p50 {empty:.3g} ms",
-            [taken[len(taken) * 99 // 100] for taken in rounds],
+            [percentile(taken, 99) for taken in rounds],
             150,
             at_least=False,
             unit="ms",
-            details={"p50, ms": statistics.median(taken[len(taken) // 2] for taken in rounds)},
+            details={"p50, ms": statistics.median(percentile(taken, 50) for taken in rounds)},
         ),
         Result(
             "the same, a second",

@@ -56,6 +56,16 @@ def row(name: str) -> Callable[[Callable[[Site], list[Result]]], Callable[[Site]
     return keep
 
 
+def thirds(values: list[float]) -> list[list[float]]:
+    """Of one long run, in its order: each sorted, and as good as a round."""
+    third = len(values) // 3
+    return [sorted(values[third * place : third * (place + 1)]) for place in range(3)]
+
+
+def percentile(sorted_values: list[float], percent: int) -> float:
+    return sorted_values[len(sorted_values) * percent // 100]
+
+
 def in_turn(
     rounds: int, floor: Callable[[], float], figure: Callable[[], float]
 ) -> list[tuple[float, float]]:
@@ -74,10 +84,15 @@ def table(results: list[Result]) -> str:
         details = "".join(f"; {name} {value:.4g}" for name, value in one.details.items())
         lines.append(
             f"| {one.what} | {one.floor}{details} | {one.median:.3g} {one.unit} "
-            f"| {min(one.figures):.3g} to {max(one.figures):.3g} "
-            f"| {goal} | {verdict(one)} |"
+            f"| {spread(one)} | {goal} | {verdict(one)} |"
         )
     return "\n".join(lines)
+
+
+def spread(one: Result) -> str:
+    if len(one.figures) == 1:
+        return "one run"
+    return f"{min(one.figures):.3g} to {max(one.figures):.3g}"
 
 
 def verdict(one: Result) -> str:

@@ -8,7 +8,7 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks.row import Result, row
+from benchmarks.row import Result, percentile, row, thirds
 
 if TYPE_CHECKING:
     from benchmarks.site import Site
@@ -23,8 +23,9 @@ SENT = re.compile(rb'"sent_at":([0-9.]+)')
 def stream(site: Site) -> list[Result]:
     """Events are written by transactions of their own, each in its moment."""
     token, port = site.operator, site.web
-    delays, writer_lag = asyncio.run(listen(port, token))
-    delays.sort()
+    heard_at, writer_lag = asyncio.run(listen(port, token))
+    delays = [delay for _, delay in sorted(heard_at)]
+    parts = thirds(delays)
     heard = len(delays) / (LISTENERS * PER_SECOND * (SECONDS - WARM_S))
     if heard < 0.999:
         raise RuntimeError(f"only {heard:.1%} of the events were heard")
@@ -32,22 +33,23 @@ def stream(site: Site) -> list[Result]:
         Result(
             "an event to 500 listeners, 100 events/s, p95",
             "–",
-            [1000 * delays[len(delays) * 95 // 100]],
+            [1000 * percentile(part, 95) for part in parts],
             250,
             at_least=False,
             unit="ms",
             details={
-                "p50, ms": 1000 * delays[len(delays) // 2],
-                "slowest, ms": 1000 * delays[-1],
+                "p50, ms": 1000 * percentile(sorted(delays), 50),
+                "slowest, ms": 1000 * max(delays),
                 "writer late, ms": 1000 * writer_lag,
             },
         )
     ]
 
 
-async def listen(port: int, token: str) -> tuple[list[float], float]:
-    """Seconds of each event to each listener; and how late the last event was written."""
-    delays: list[float] = []
+async def listen(port: int, token: str) -> tuple[list[tuple[float, float]], float]:
+    """When each event was sent and its seconds to each listener; and how late the last event was
+    written."""
+    delays: list[tuple[float, float]] = []
     has_begun = asyncio.Semaphore(0)
     listeners = [
         asyncio.create_task(one_listener(port, token, delays, has_begun)) for _ in range(LISTENERS)
@@ -71,7 +73,7 @@ async def listen(port: int, token: str) -> tuple[list[float], float]:
 
 
 async def one_listener(
-    port: int, token: str, delays: list[float], has_begun: asyncio.Semaphore
+    port: int, token: str, delays: list[tuple[float, float]], has_begun: asyncio.Semaphore
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(
@@ -91,7 +93,7 @@ async def one_listener(
         *whole, rest = (rest + chunk).split(b"\n\n")
         for frame in whole:
             if sent := SENT.search(frame):
-                delays.append(now - float(sent[1]))
+                delays.append((float(sent[1]), now - float(sent[1])))
     raise RuntimeError("the server hung up")
 
 
