@@ -88,7 +88,9 @@ class Turn(Moves):
         if self.operation.state == QUEUED:
             if self.operation.cancel_requested_at:
                 return ending.end(self.lease, CANCELED)
-            self.begin()
+            # Who stands in line has not begun.
+            if not lanes.is_in_line(self.operation):
+                self.begin()
         if not self.operation.cluster.is_enabled:
             return self.come_back(
                 30, waiting_for=f"{self.operation.cluster} to be switched on again"
@@ -103,6 +105,7 @@ class Turn(Moves):
             return ending.end(self.lease, FAILED, code="secret_unreadable", error=str(error))
         except StepFailed as error:
             return ending.end(self.lease, FAILED, code=error.code, error=error.message)
+        self.job.write = self.lease.write
         move: Move = CONTINUE
         while move is CONTINUE:
             if time.monotonic() > self.ends:
@@ -140,6 +143,8 @@ class Turn(Moves):
             return self.finish(step, is_skipped=True)
         if not self.operation.attempts:
             if wait := step.prepare(self.job):
+                # Nobody who may not go on keeps others from it.
+                lanes.leave(self.operation)
                 return self.wait(step, wait.reason, wait.check_s)
             # Who has to stand in line does it first, and asks Proxmox once it is called.
             wanted = list(step.lanes(self.job.params))
@@ -147,6 +152,8 @@ class Turn(Moves):
                 place = lanes.admit(self.operation, wanted)
                 if place:
                     return self.stand_in_line(step, place)
+            if self.operation.state == QUEUED:
+                self.begin()
         return self.follow_verdict(step, step.look(self.job))
 
     def follow_verdict(self, step: Step[Any], verdict: Verdict) -> Move:
@@ -164,7 +171,7 @@ class Turn(Moves):
         delay = self.wait(step, str(place), place.check_s, counts=False)
         if not lanes.is_in_line(self.operation):
             # Called before the wait was written down, and nobody calls twice.
-            queue.wake(self.operation)
+            lanes.call(self.operation)
         return delay
 
     def settle(self, step: Step[Any], verdict: Act) -> Move:

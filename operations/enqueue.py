@@ -74,9 +74,8 @@ def enqueue(
     if after is None:
         plan.on_claim(operation)
         take_claims(operation, wants)
-        if wanted:
-            lanes.stand(operation, wanted)
-        else:
+        lanes.stand(operation, wanted)
+        if place is None:
             queue.hint(operation)
     record_event(
         "task.accepted",

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from django.db import connection, transaction
@@ -66,12 +67,14 @@ def end_of_line(cluster_id: int, wanted: Iterable[tuple[str, int]]) -> Place | N
 
 
 def stand(operation: Operation, wanted: Iterable[tuple[str, int]]) -> None:
-    """Take the last place in these lanes, in the caller's transaction, and come when called.
+    """Take a place in these lanes, in the caller's transaction; who has to wait there is called.
 
-    It holds no lock, so who leaves before the commit does not see it: it looks itself then.
+    No lock is held, so who leaves before the commit does not see it: then it looks itself.
     """
-    _take_tickets(operation, dict(wanted))
-    transaction.on_commit(partial(_come_if_there_is_room, operation), robust=True)
+    if limits := dict(wanted):
+        _take_tickets(operation, limits)
+    if operation.waiting_for:
+        transaction.on_commit(partial(_come_if_there_is_room, operation), robust=True)
 
 
 def is_in_line(operation: Operation) -> bool:
@@ -104,8 +107,9 @@ def admit(operation: Operation, wanted: Iterable[tuple[str, int]]) -> Place | No
         _make_lanes(operation.cluster_id, limits)
         _take_tickets(operation, limits)
         passed = _let_pass(operation.cluster_id)
-        _wake(passed - {operation.pk})
-        return None if operation.pk in passed else _place(operation)
+        _call_all(passed - {operation.pk})
+        # Others may have let it pass since it looked.
+        return _place(operation)
 
 
 def leave(operation: Operation) -> None:
@@ -120,7 +124,7 @@ def call_next(cluster_id: int) -> None:
     """Let those in line pass for whom there is room now, and wake them."""
     with transaction.atomic():
         _lock(cluster_id)
-        _wake(_let_pass(cluster_id))
+        _call_all(_let_pass(cluster_id))
 
 
 def _make_lanes(cluster_id: int, limits: Mapping[str, int]) -> None:
@@ -146,7 +150,8 @@ def _take_tickets(operation: Operation, keys: Iterable[str]) -> None:
 
 
 # Of each lane the first in line, as many as there is room for; those for whom there is room in all
-# the lanes where they stand are through. Who is behind them takes no room from who is before.
+# the lanes where they stand are through. Who is behind them takes no room from who is before. The
+# line is that of the operations, the same in all lanes: two could else wait for each other.
 ADMISSION = """
     WITH room AS (
         SELECT lane.id, lane."limit" - (
@@ -161,7 +166,7 @@ ADMISSION = """
         FROM room CROSS JOIN LATERAL (
             SELECT operation_id FROM operations_laneticket
             WHERE lane_id = room.id AND NOT is_through
-            ORDER BY id LIMIT greatest(room.free, 0)
+            ORDER BY operation_id LIMIT greatest(room.free, 0)
         ) AS ticket
         GROUP BY ticket.operation_id
     )
@@ -186,35 +191,32 @@ BEFORE = """
         count(other.id) FILTER (WHERE NOT other.is_through)
     FROM operations_laneticket AS mine JOIN operations_lane AS lane ON lane.id = mine.lane_id
     LEFT JOIN operations_laneticket AS other
-        ON other.lane_id = lane.id AND (other.is_through OR other.id < mine.id)
+        ON other.lane_id = lane.id
+        AND (other.is_through OR other.operation_id < mine.operation_id)
     WHERE mine.operation_id = %s AND NOT mine.is_through
     GROUP BY lane.id ORDER BY lane.key
 """
 
 
-def _place(operation: Operation) -> Place:
-    """In the first lane, by its name, that has no room for it."""
+def _place(operation: Operation) -> Place | None:
+    """Where it waits, None when it is through."""
     found = _rows(BEFORE, operation.pk)
-    # An operator may have raised a limit in this moment: then any, since it is called at once.
-    key, limit, *_ = found[0]
-    return _full(found) or Place(key, limit, 1)
+    # An operator may have raised a limit in this moment: then it is called at once.
+    return _full(found) or (Place(found[0][0], found[0][1], 1) if found else None)
 
 
 def _come_if_there_is_room(operation: Operation) -> None:
     if _full(_rows(BEFORE, operation.pk)) is None:
-        queue.hint(operation)
+        queue.wake(operation, waiting_for="")
 
 
 def _full(lanes: Iterable[tuple[str, int, int, int]]) -> Place | None:
-    """The place at the end of the first lane that has no room; rows as of FILLED and BEFORE."""
-    return next(
-        (
-            Place(key, limit, through + waiting - limit + 1)
-            for key, limit, through, waiting in lanes
-            if through + waiting >= limit
-        ),
-        None,
+    """Where it has to wait longest, of the rows of FILLED and BEFORE; None where all have room."""
+    places = (
+        Place(key, limit, through + waiting - limit + 1) for key, limit, through, waiting in lanes
     )
+    longest = max(places, key=attrgetter("position"), default=None)
+    return longest if longest and longest.position > 0 else None
 
 
 def _rows(sql: str, *params: int | list[str]) -> list[tuple[Any, ...]]:
@@ -223,10 +225,14 @@ def _rows(sql: str, *params: int | list[str]) -> list[tuple[Any, ...]]:
         return cursor.fetchall()  # type: ignore[no-any-return]
 
 
-def _wake(called: set[int]) -> None:
-    """They hold places, so they go before all that does not, even where they have not begun."""
+def call(operation: Operation) -> None:
+    """It is through. Who holds a place goes before all that does not, even if it has not begun."""
+    queue.wake(operation, priority=queue.BEGUN, waiting_for="")
+
+
+def _call_all(called: set[int]) -> None:
     for operation in Operation.objects.filter(pk__in=called).order_by("pk"):
-        queue.wake(operation, priority=queue.BEGUN)
+        call(operation)
 
 
 def _lock(cluster_id: int) -> None:

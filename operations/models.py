@@ -221,7 +221,7 @@ class Lane(models.Model):
 
 
 class LaneTicket(models.Model):
-    """An operation's place in a lane: waiting in order of `id`, or through."""
+    """An operation's place in a lane: waiting in the order of operations, or through."""
 
     lane = models.ForeignKey(Lane, on_delete=models.CASCADE, related_name="tickets")
     operation = models.ForeignKey(Operation, on_delete=models.CASCADE, related_name="tickets")
@@ -235,7 +235,9 @@ class LaneTicket(models.Model):
         ]
         indexes = [
             models.Index(
-                fields=["lane", "id"], condition=Q(is_through=False), name="tickets_in_line"
+                fields=["lane", "operation"],
+                condition=Q(is_through=False),
+                name="tickets_in_line_by_operation",
             )
         ]
 

@@ -74,6 +74,9 @@ class Job:
     # Set by the engine before each act: no call may outlive the moment when another worker
     # would assume its answer lost.
     call_ends: float = field(default=float("inf"))
+    # Set by the engine: changes the operation's row as long as the lease is ours, and raises
+    # LeaseLost then. Nothing else writes to it.
+    write: Callable[..., None] = field(init=False, repr=False)
 
     @property
     def params(self) -> dict[str, Any]:

@@ -23,9 +23,10 @@ BEGUN, NOT_BEGUN = 0, 9
 _SEPARATOR = "\x06\x16"
 
 
-def wake(operation: Operation, *, priority: int | None = None) -> None:
+def wake(operation: Operation, *, priority: int | None = None, **values: str) -> None:
     """Make the operation due now, and hint at it once the transaction is committed."""
-    Operation.objects.filter(pk=operation.pk, state__in=UNFINISHED).update(due_at=Now())
+    unfinished = Operation.objects.filter(pk=operation.pk, state__in=UNFINISHED)
+    unfinished.update(due_at=Now(), **values)
     hint(operation, priority=priority)
 
 

@@ -140,20 +140,17 @@ class VmJob(Job):
     def move_to(self, node: str, placed: dict[str, Any]) -> None:
         """Make the VM on another node than was chosen when it was accepted, and say so."""
         old = self.vm.node
-        self.operation.params |= placed
         with transaction.atomic():
             VirtualMachine.objects.filter(pk=self.vm.pk).update(node=node)
-            Operation.objects.filter(pk=self.operation.pk).update(params=self.operation.params)
-            self.warn(f"Node {old} is down; it goes to {node}.")
-            # Whose lanes are not those of the new one.
+            # Its lanes are not those of the new one. Tickets before the row, as who calls does.
             lanes.leave(self.operation)
+            self.write(params=self.operation.params | placed)
+            self.warn(f"Node {old} is down; it goes to {node}.")
         self.vm.node = node
 
     def warn(self, warning: str) -> None:
         """Show it with the task; where it tells of a step's end, in that one's transaction."""
-        warnings = [*self.operation.warnings, warning]
-        Operation.objects.filter(pk=self.operation.pk).update(warnings=warnings)
-        self.operation.warnings = warnings
+        self.write(warnings=[*self.operation.warnings, warning])
 
     def take_another_vmid(self) -> None:
         """A foreign VM has our provisional number: take the next, warn, and say so to who asks."""
@@ -169,15 +166,9 @@ class VmJob(Job):
                 vm=self.vm,
                 until=timezone.now() + datetime.timedelta(days=1),
             )
-            warning = f"VMID {old} was taken by a VM that Izvor did not make; this one is {new}."
-            label = f"{new} {self.vm.name}"
             # Whatever was done was done under the old number.
-            Operation.objects.filter(pk=self.operation.pk).update(
-                warnings=[*self.operation.warnings, warning], subject_label=label, acted_at=None
-            )
-        self.operation.warnings = [*self.operation.warnings, warning]
-        self.operation.subject_label = label
-        self.operation.acted_at = None
+            self.write(subject_label=f"{new} {self.vm.name}", acted_at=None)
+            self.warn(f"VMID {old} was taken by a VM that Izvor did not make; this one is {new}.")
         self.vm.vmid = new
         self.forget_observations()
 

@@ -329,10 +329,10 @@ def test_operations_of_a_cluster_that_is_switched_off_take_no_turns(cluster, sim
     current_app.control.purge()
     row.update(due_at=Now() - datetime.timedelta(minutes=5))
     sweep()
-    assert queue.untaken("turns", queue.BEGUN) == 0
+    assert queue.untaken("turns", queue.NOT_BEGUN) == 0
     Cluster.objects.update(is_enabled=True)
     sweep()
-    assert queue.untaken("turns", queue.BEGUN) == 1
+    assert queue.untaken("turns", queue.NOT_BEGUN) == 1
     current_app.control.purge()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import re
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import pytest
@@ -135,6 +136,8 @@ def test_who_is_accepted_where_the_lane_is_full_stands_there_and_takes_no_turn(
         lanes.leave(cloning[0])
     # Before all that waits for nothing but a worker, since it holds a place.
     assert sent == [(third.pk, queue.BEGUN)]
+    third.refresh_from_db()
+    assert (third.state, third.waiting_for) == ("queued", "")
     engine.take_turn(third.pk)
     third.refresh_from_db()
     assert (third.state, third.waiting_for[:12]) == ("running", "Proxmox task")
@@ -159,6 +162,77 @@ def test_a_lane_that_empties_before_the_commit_is_not_waited_in(
     [third] = create(1, operator)
     assert third.waiting_for.startswith("a place in lane")
     assert sent == [(third.pk, queue.NOT_BEGUN)]
+    third.refresh_from_db()
+    assert third.waiting_for == ""
+    engine.take_turn(third.pk)
+    third.refresh_from_db()
+    assert third.upid, third.waiting_for
+
+
+def test_who_looks_from_the_line_has_not_begun(cloning, operator):
+    [third] = create(1, operator)
+    Operation.objects.filter(pk=third.pk).update(due_at=Now(), waiting_for="an old place")
+    assert engine.take_turn(third.pk) is not None
+    third.refresh_from_db()
+    assert (third.state, third.started_at) == ("queued", None)
+    assert third.waiting_for == "a place in lane storage:ceph (limit 2): position 1"
+
+
+def test_all_who_ask_at_once_learn_that_one_of_them_let_them_pass(cluster, sim, operator):
+    asked = create(6, operator)
+    asks = [partial(lanes.admit, operation, operation.params["lanes"]) for operation in asked]
+    assert at_once(*asks) == [None] * 6
+
+
+def test_two_that_stand_in_two_lanes_do_not_wait_for_each_other(cluster):
+    """Whichever took its ticket first there."""
+    first, second = (
+        Operation.objects.create(kind="start_vm", step="start", by="ana", cluster=cluster)
+        for _ in range(2)
+    )
+    for key, line in (("node:pve", (first, second)), ("storage:ceph", (second, first))):
+        lane = Lane.objects.create(cluster=cluster, key=key, limit=1)
+        for operation in line:
+            LaneTicket.objects.create(lane=lane, operation=operation)
+    lanes.call_next(cluster.pk)
+    assert not lanes.is_in_line(first)
+    assert lanes.is_in_line(second)
+
+
+def test_it_says_for_which_lane_it_waits_longest(cluster, operator):
+    for key, limit in (("node:pve", 1), ("storage:ceph", 1)):
+        Lane.objects.create(cluster=cluster, key=key, limit=limit)
+
+    def stand(*wanted: tuple[str, int]) -> lanes.Place | None:
+        operation = Operation.objects.create(
+            kind="start_vm", step="start", by="ana", cluster=cluster
+        )
+        return lanes.admit(operation, wanted)
+
+    assert stand(("node:pve", 1)) is None
+    assert stand(("storage:ceph", 1)) is None
+    assert str(stand(("storage:ceph", 1))).endswith("position 1")
+    both = [("node:pve", 1), ("storage:ceph", 1)]
+    expected = "a place in lane storage:ceph (limit 1): position 2"
+    assert str(lanes.end_of_line(cluster.pk, both)) == expected
+    assert str(stand(*both)) == expected
+
+
+def test_who_waits_for_a_dead_node_keeps_nobody_from_the_storage(cluster, sim, operator):
+    asked = a_new_vm("there", node="pve2", memory_mib=256, start_on_create=False)
+    _, waiting = actions.create_vm(asked=asked, by=operator)
+    assert waiting.tickets.count() == 2
+    cluster.nodes.filter(name="pve2").update(status="offline")
+    lanes.call_next(cluster.pk)
+    assert engine.take_turn(waiting.pk) is not None
+    waiting.refresh_from_db()
+    assert waiting.waiting_for.startswith("node pve2 to come back")
+    assert not LaneTicket.objects.exists()
+    cluster.nodes.filter(name="pve2").update(status="online")
+    Operation.objects.filter(pk=waiting.pk).update(due_at=Now())
+    engine.take_turn(waiting.pk)
+    waiting.refresh_from_db()
+    assert waiting.upid, waiting.waiting_for
 
 
 def test_one_canceled_in_line_leaves_it_and_its_vm_is_gone(cloning, operator):
@@ -274,10 +348,11 @@ def test_a_raised_limit_calls_those_who_may_pass_at_once(cluster, sim, operator,
     )
     in_line = Operation.objects.filter(waiting_for__startswith="a place")
     run_until(in_line.count, lambda count: count == len(asked) - 1)
-    Operation.objects.filter(pk__in=in_line).update(due_at=Now() + datetime.timedelta(hours=1))
+    waiting = list(in_line.values_list("pk", flat=True))
+    Operation.objects.filter(pk__in=waiting).update(due_at=Now() + datetime.timedelta(hours=1))
     answer = admin_client.post(f"/admin/operations/lane/{lane.pk}/change/", {"limit": 3})
     assert answer.status_code == 302, answer.content
-    assert in_line.filter(due_at__lte=Now()).count() == 2
+    assert Operation.objects.filter(pk__in=waiting, due_at__lte=Now()).count() == 2
 
 
 @pytest.mark.slow

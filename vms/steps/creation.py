@@ -6,7 +6,6 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
-from operations.models import Operation
 from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
 from operations.refusals import Refusal
 from proxmox import Conflict, NotFound, OutcomeUnknown, ProxmoxError, Upid
@@ -104,8 +103,7 @@ def find_source(job: VmJob, error: NotFound) -> Verdict:
     node, _ = found
     if node != asked["template_node"]:
         job.warn(f"The {what} {name} ({vmid}) has moved to {node}.")
-        asked["template_node"] = node
-        Operation.objects.filter(pk=job.operation.pk).update(params=asked)
+        job.write(params=asked | {"template_node": node})
     return Act(f"VM {job.vm.vmid} does not exist")
 
 
