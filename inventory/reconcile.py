@@ -12,8 +12,8 @@ cluster at each look, with an event. Repairs go through the actions that people 
 from __future__ import annotations
 
 import datetime
-import re
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
@@ -30,14 +30,13 @@ from proxmox import ProxmoxError
 from vms import actions
 from vms.attention import MISSING, ORPHAN, UNMARKED, conditions
 from vms.models import VirtualMachine
+from vms.volumes import vm_of_image, vm_of_user_data
 
 log = structlog.get_logger(__name__)
 
 # How long a VM is missing before R1 forgets it: a node may be away over a night.
 FORGET_AFTER = datetime.timedelta(days=1)
 READ_S = 5.0
-_ISO = re.compile(r":iso/izvor-([0-9a-f-]{36})-[0-9a-f]{12}\.iso$")
-_IMAGE = re.compile(r":import/izvor-([0-9a-f]{32})\.\w+$")
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,8 @@ def lost_files(cluster: Cluster) -> dict[str, str]:
     again. Another Izvor on the cluster names its files so, too: they are only told. Raises
     ProxmoxError.
     """
-    isos = named_in(cluster, "iso", _ISO)
-    images = named_in(cluster, "import", _IMAGE)
+    isos = named_in(cluster, "iso", vm_of_user_data)
+    images = named_in(cluster, "import", vm_of_image)
     alive = VirtualMachine.objects.filter(uuid__in=isos, deleted_at=None)
     at_work = set(Operation.objects.unfinished().values_list("subject", flat=True))
     of_vms = at_work | set(alive.values_list("uuid", flat=True))
@@ -89,7 +88,9 @@ def lost_files(cluster: Cluster) -> dict[str, str]:
     }
 
 
-def named_in(cluster: Cluster, content: str, pattern: re.Pattern[str]) -> dict[uuid.UUID, str]:
+def named_in(
+    cluster: Cluster, content: str, vm_of: Callable[[str], uuid.UUID | None]
+) -> dict[uuid.UUID, str]:
     """Volume IDs of this content that bear a VM's uuid, by it."""
     client = connect(cluster)
     storages = Storage.objects.filter(
@@ -102,7 +103,7 @@ def named_in(cluster: Cluster, content: str, pattern: re.Pattern[str]) -> dict[u
             storage.node, storage.name, content=content, timeout_s=READ_S
         )
     ]
-    return {uuid.UUID(found[1]): volid for volid in volumes if (found := pattern.search(volid))}
+    return {vm: volid for volid in volumes if (vm := vm_of(volid))}
 
 
 def findings(cluster: Cluster) -> list[Finding]:

@@ -59,26 +59,27 @@ class Ends:
         self._waiting: dict[uuid.UUID, set[asyncio.Event]] = defaultdict(set)
         self._listener: asyncio.Task[None] | None = None
 
-    async def wait(self, operation: uuid.UUID, seconds: float) -> None:
-        """Returns when the operation has ended, or the time is over."""
-        ended = asyncio.Event()
-        self._waiting[operation].add(ended)
+    async def wait(self, operations: list[uuid.UUID], seconds: float) -> None:
+        """Returns when all have ended, or the time is over."""
+        ends = {operation: asyncio.Event() for operation in operations}
+        for operation, end in ends.items():
+            self._waiting[operation].add(end)
         if self._listener is None or self._listener.done():
             self._listener = asyncio.create_task(self._listen())
         try:
-            # It may have ended before we were listening.
-            if not await _ended([operation]):
-                await asyncio.wait_for(ended.wait(), seconds)
+            # Some may have ended before we were listening.
+            for operation in await _ended(operations):
+                ends[operation].set()
+            async with asyncio.timeout(seconds):
+                for end in ends.values():
+                    await end.wait()
         except TimeoutError:
             pass
         finally:
-            self._waiting[operation].discard(ended)
-            if not self._waiting[operation]:
-                del self._waiting[operation]
-
-    async def wait_for_all(self, operations: list[uuid.UUID], seconds: float) -> None:
-        """Returns when all have ended, or the time is over."""
-        await asyncio.gather(*(self.wait(operation, seconds) for operation in operations))
+            for operation, end in ends.items():
+                self._waiting[operation].discard(end)
+                if not self._waiting[operation]:
+                    del self._waiting[operation]
 
     def close(self) -> None:
         """Whoever waits is answered with how it is now."""
@@ -142,7 +143,7 @@ class WaitLayer:
             await answer.finish(answer.status, answer.body)
             return
         left = seconds - (time.monotonic() - started)
-        if await ends_first(self.ends.wait_for_all(operations, left), gone(receive)):
+        if await ends_first(self.ends.wait(operations, left), gone(receive)):
             await send_end(answer, operations, seconds)
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import structlog
 from django.db import transaction
 
-from events.models import record_event
 from operations import lanes, measures, queue
 from operations.claims import take_claims
+from operations.history import record_task_event
 from operations.lease import Lease
 from operations.models import CANCELED, FAILED, QUEUED, SUCCEEDED, Claim, Operation
 from operations.plans import Cancel, plan_for
@@ -75,16 +75,8 @@ def settle_end(operation: Operation, state: str, *, tells_plan: bool = True) -> 
         plan_for(operation.kind).on_end(operation, state)
     lanes.leave(operation)
     Claim.objects.filter(operation=operation).delete()
-    record_event(
-        f"task.{state}",
-        by=operation.by,
-        project_id=operation.project_id,
-        subject=operation.subject,
-        label=operation.subject_label,
-        task=operation.uuid,
-        operation=operation.kind,
-        **({"code": operation.error_code, "error": operation.error} if operation.error else {}),
-    )
+    why = {"code": operation.error_code, "error": operation.error} if operation.error else {}
+    record_task_event(f"task.{state}", operation, by=operation.by, **why)
     queue.announce_end(operation)
     measures.note_end(operation, state)
     # Locked, since it may be canceled in line at this moment.
@@ -101,15 +93,7 @@ def fail(lease: Lease, code: str, message: str) -> Move:
     operation = lease.operation
     if operation.is_undoing:
         left = f"{operation.error} Undoing it failed too: {message}"
-        record_event(
-            "task.left_behind",
-            by=operation.by,
-            project_id=operation.project_id,
-            subject=operation.subject,
-            label=operation.subject_label,
-            task=operation.uuid,
-            error=message,
-        )
+        record_task_event("task.left_behind", operation, by=operation.by, error=message)
         state = CANCELED if operation.error_code == "canceled" else FAILED
         return end(lease, state, code=operation.error_code or code, error=left)
     plan = plan_for(operation.kind)

@@ -16,9 +16,9 @@ from accounts import crypto
 from accounts.actors import Actor
 from accounts.request_id import current_request_id
 from clusters.models import Cluster
-from events.models import record_event
 from operations import ending, idempotency, lanes, queue
 from operations.claims import take_claims
+from operations.history import record_task_event
 from operations.models import CANCELED, QUEUED, UNFINISHED, Operation
 from operations.plans import Cancel, plan_for
 from operations.refusals import Conflict
@@ -37,56 +37,53 @@ def enqueue(
     secrets: Mapping[str, Any] | None = None,
     after: Operation | None = None,
 ) -> Operation:
-    """Write the operation, take its claims and hint at it; in the caller's transaction. Where its
-    first step has to stand in line it does so at once, and is called.
+    """Write the operation down, in the caller's transaction. Raises Claimed.
 
-    With `after` it takes its claims when that one ends. Raises Claimed.
-
-    The subject's row is locked first (`on_claim`), then its claims: everybody does it in this
-    order, so that two actions on one VM wait for one another but never both.
+    With `after` it takes its claims when that one ends.
     """
-    plan = plan_for(kind)
-    wants, params = list(wants), dict(params or {})
     if after is not None and has_ended(after):
         after = None
-    wanted = list(plan.steps[0].lanes(params))
-    place = None if after else lanes.end_of_line(cluster.pk, wanted)
-    look_s = datetime.timedelta(seconds=place.check_s if place else 0)
-    operation = Operation.objects.create(
+    operation = Operation(
         kind=kind,
         cluster=cluster,
         project_id=project_id,
         subject=subject,
         subject_label=label,
-        by=by.name,
-        request_id=current_request_id() or "",
-        params=params,
+        params=dict(params or {}),
         sealed_params=crypto.seal(json.dumps(secrets)) if secrets else "",
         has_secrets=bool(secrets),
         wants=[list(pair) for pair in wants],
-        step=plan.steps[0].name,
-        planned=plan.names,
+        step=plan_for(kind).steps[0].name,
         after=after,
-        waiting_for=f"task {after.uuid} ({after}) to end" if after else str(place or ""),
-        due_at=None if after else Now() + look_s,
     )
+    write_down(operation, by=by)
+    return operation
+
+
+def write_down(operation: Operation, *, by: Actor, **data: str) -> None:
+    """Save a new operation, take its claims and hint at it. Where its step has to stand in line it
+    does so at once, and is called. Raises Claimed.
+
+    The subject's row is locked first (`on_claim`), then its claims: everybody does it in this
+    order, so that two actions on one VM wait for one another but never both.
+    """
+    plan, after = plan_for(operation.kind), operation.after
+    wanted = list(plan.find(operation.step).lanes(operation.params))
+    place = None if after else lanes.end_of_line(operation.cluster_id, wanted)
+    look_s = datetime.timedelta(seconds=place.check_s if place else 0)
+    operation.by, operation.request_id = by.name, current_request_id() or ""
+    operation.planned = plan.names
+    operation.waiting_for = f"task {after.uuid} ({after}) to end" if after else str(place or "")
+    operation.due_at = None if after else Now() + look_s
+    operation.save(force_insert=True)
     idempotency.note(operation)
     if after is None:
         plan.on_claim(operation)
-        take_claims(operation, wants)
+        take_claims(operation, operation.wants)
         lanes.stand(operation, wanted)
         if place is None:
             queue.hint(operation)
-    record_event(
-        "task.accepted",
-        by=by,
-        project_id=project_id,
-        subject=subject,
-        label=label,
-        task=operation.uuid,
-        operation=kind,
-    )
-    return operation
+    record_task_event("task.accepted", operation, by=by, **data)
 
 
 def has_ended(operation: Operation) -> bool:
@@ -111,15 +108,7 @@ def request_cancel(operation: Operation, *, by: Actor) -> None:
         cancel_requested_at=Now(), cancel_by=by.name
     )
     if asked:
-        record_event(
-            "task.cancel_requested",
-            by=by,
-            project_id=operation.project_id,
-            subject=operation.subject,
-            label=operation.subject_label,
-            task=operation.uuid,
-            operation=operation.kind,
-        )
+        record_task_event("task.cancel_requested", operation, by=by)
     if operation.state == QUEUED and operation.after_id is not None:
         cancel_in_line(operation)
     else:

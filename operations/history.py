@@ -1,10 +1,12 @@
-"""The steps an operation has taken, as the API shows them."""
+"""What is told of an operation: the steps it has taken, as the API shows them, and its events."""
 
 from __future__ import annotations
 
 import datetime
 from typing import Any
 
+from accounts.actors import Actor
+from events.models import record_event
 from operations.models import Operation
 
 
@@ -26,3 +28,17 @@ def with_step(
     if has_ended:
         steps[-1]["ended_at"] = now.isoformat()
     return steps
+
+
+def record_task_event(kind: str, operation: Operation, *, by: Actor | str, **data: Any) -> None:
+    """In the transaction that makes it true."""
+    record_event(
+        kind,
+        by=by,
+        project_id=operation.project_id,
+        subject=operation.subject,
+        label=operation.subject_label,
+        task=operation.uuid,
+        operation=operation.kind,
+        **data,
+    )

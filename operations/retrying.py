@@ -7,17 +7,15 @@ import datetime
 from django.db import transaction
 from django.db.models import Q
 from django.db.models.functions import Now
+from django.utils import timezone
 
 from accounts.actors import Actor
-from accounts.request_id import current_request_id
-from events.models import record_event
-from operations import idempotency, queue
-from operations.claims import take_claims
+from operations.enqueue import write_down
 from operations.models import ENDED, FAILED, SUCCEEDED, UNFINISHED, Operation
 from operations.plans import Plan, plan_for
 from operations.refusals import Conflict
 
-# How long a failed operation keeps its secrets, and so can be retried.
+# How long a failed operation can be retried, and keeps its secrets for that.
 WINDOW = datetime.timedelta(hours=24)
 
 
@@ -29,41 +27,26 @@ def retry(operation: Operation, *, by: Actor) -> Operation:
     check(failed)
     plan = plan_for(failed.kind)
     begins = plan.find(first_step(failed, plan))
+    # First, since it may give the subject another number.
     params = plan.on_retry(failed)
-    again = Operation.objects.create(
+    again = Operation(
         retry_of=failed,
         kind=failed.kind,
         cluster=failed.cluster,
         project_id=failed.project_id,
         subject=failed.subject,
-        subject_label=failed.subject_label,
-        by=by.name,
-        request_id=current_request_id() or "",
         params=params,
+        subject_label=failed.subject_label,
         sealed_params=failed.sealed_params,
         has_secrets=failed.has_secrets,
         wants=failed.wants,
         step=begins.name,
-        planned=plan.names,
         steps=[] if failed.notes.get("undone") else done_steps(failed),
         notes={} if failed.notes.get("undone") else failed.notes,
     )
     # The new one has them now.
     Operation.objects.filter(pk=failed.pk).update(sealed_params="")
-    idempotency.note(again)
-    plan.on_claim(again)
-    take_claims(again, [(name, mode) for name, mode in again.wants])
-    queue.wake(again)
-    record_event(
-        "task.accepted",
-        by=by,
-        project_id=again.project_id,
-        subject=again.subject,
-        label=again.subject_label,
-        task=again.uuid,
-        operation=again.kind,
-        retry_of=str(failed.uuid),
-    )
+    write_down(again, by=by, retry_of=str(failed.uuid))
     return again
 
 
@@ -73,11 +56,15 @@ def check(failed: Operation) -> None:
     other = failed.retries.filter(state__in=(*UNFINISHED, SUCCEEDED)).first()
     if other is not None:
         raise Conflict("already_retried", f"Task {failed.uuid} was retried: see {other.uuid}.")
-    if failed.has_secrets and not failed.sealed_params:
+    if is_over(failed) or (failed.has_secrets and not failed.sealed_params):
         raise Conflict(
             "retry_window_over",
-            f"Task {failed.uuid} was asked with secrets, which are kept for a day; ask anew.",
+            f"Task {failed.uuid} failed over a day ago; look whether it is still wanted, ask anew.",
         )
+
+
+def is_over(failed: Operation) -> bool:
+    return failed.ended_at is not None and failed.ended_at < timezone.now() - WINDOW
 
 
 def first_step(failed: Operation, plan: Plan) -> str:  # type: ignore[type-arg]

@@ -6,6 +6,7 @@ import datetime
 import uuid
 from typing import Any
 
+from django.db import transaction
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
@@ -23,7 +24,7 @@ from accounts.rest import (
 from clusters.connect import connect
 from clusters.models import Cluster, Node
 from events.wanted import subject_filter
-from operations import retrying
+from operations import idempotency, retrying
 from operations.enqueue import request_cancel
 from operations.models import ENDED, UNFINISHED, Operation
 from operations.refusals import Conflict, NotFound
@@ -93,6 +94,7 @@ class TaskViewSet(ViewSet):
         return Response({"log": log})
 
     @action(detail=True, methods=["post"])
+    @idempotent
     def cancel(self, request: Request, pk: str) -> Response:
         """Stop it and undo what it made; 409 where that is impossible."""
         refuse_unknown_params(request, OF_A_UPID)
@@ -102,7 +104,9 @@ class TaskViewSet(ViewSet):
             raise Conflict(
                 "not_cancelable", f"Izvor did not start {upid}, so it does not cancel it either."
             )
-        request_cancel(operation, by=actor_of(request))
+        with transaction.atomic():
+            request_cancel(operation, by=actor_of(request))
+            idempotency.note(operation)
         operation.refresh_from_db()
         return accepted(operation)
 

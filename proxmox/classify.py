@@ -83,7 +83,7 @@ RULES = _rules(
     (r"failed to stat '", _missing("volume")),
     (r"\b(?P<what>[A-Za-z]+) '[^']*' does not exist", _missing()),
     # The state forbids it.
-    (r"(VM \d+ already exists|config file already exists)", _conflict("exists", "guest")),
+    (r"((VM|CT) \d+ already exists|config file already exists)", _conflict("exists", "guest")),
     (r"(already exists|already used|refusing to override existing file)", _conflict("exists")),
     (r"guest agent is not running", _conflict("agent_not_running")),
     (r"(already running|is running - destroy failed|if VM is running)", _conflict("running")),

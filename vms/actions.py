@@ -133,8 +133,7 @@ def delete_snapshot(*, vm: VirtualMachine, name: str, by: Actor) -> Operation:
 
 def convert_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
     """Make a template of the VM. There is no way back."""
-    if vm.is_protected:
-        raise Conflict("protected", f"VM {vm} is protected: set `protected` to false first.")
+    preflight.refuse_protected(vm)
     preflight.check_state(vm, "template", ALLOWED["template"])
     return _enqueue("convert_vm", vm, by)
 
@@ -194,6 +193,7 @@ def delete_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
     preflight.check_deletable(vm)
     with transaction.atomic():
         vm = VirtualMachine.objects.select_for_update().get(pk=vm.pk)
+        preflight.refuse_protected(vm)
         creating = holder_of(vm.claim) if vm.doing in CREATIONS else None
         if creating is None:
             return _enqueue("delete_vm", vm, by)

@@ -29,6 +29,7 @@ from vms.placement import (
     free_bytes,
     trouble_with,
 )
+from vms.volumes import image_file
 
 # Room for a disk whose size only the image knows.
 LEAST_DISK_BYTES = 4 * GIB
@@ -55,7 +56,7 @@ class TemplateDraft(Draft):
         asked = self.asked
         assert asked is not None, "place() has it"
         storage = image_storage(capacity, node, asked.image_storage)
-        file = f"izvor-{self.vm.uuid.hex}.{asked.format}"
+        file = image_file(self.vm.uuid, asked.format)
         return {
             "url": shown_url(asked.url),
             "volid": f"{storage}:{IMPORT}/{file}",

@@ -152,6 +152,9 @@ def write_own_fields(vm: VirtualMachine, changes: VmChanges, *, by: Actor) -> No
             label=str(vm),
             **changed_from_to(getattr(vm, name), value),
         )
+    if changes.project is not None:
+        # What it grows by at the same time is the new one's.
+        vm.project = project
 
 
 def changed_from_to(was: Any, now: Any) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from vms.creation import Draft, find_size
 from vms.models import GIB, PAUSED, RUNNING, VirtualMachine
 from vms.placement import Need
 from vms.preflight import client_of, find_node
+from vms.volumes import vm_of_user_data
 
 LOOK_S = 5.0
 
@@ -86,7 +87,7 @@ def draft_clone(source: VirtualMachine, asked: CloneOf, *, by: Actor) -> Draft:
 
 def check_cloud_init(source: VirtualMachine, asked: CloneOf, config: GuestConfig) -> None:
     """Raises InvalidInput where there would be no drive to bring it to the clone."""
-    has_seed = any(disk.is_cloudinit or ":iso/izvor-" in disk.volume for disk in config.disks)
+    has_seed = any(disk.is_cloudinit or vm_of_user_data(disk.volume) for disk in config.disks)
     if not (asked.cloud_init.is_empty or asked.cloud_init.user_data or has_seed):
         raise InvalidInput(
             "cloud_init", f"VM {source} has no cloud-init drive, so this could not be applied."

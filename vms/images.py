@@ -13,6 +13,7 @@ from proxmox import ProxmoxError
 from proxmox.results import StorageContent
 from vms.placement import askable_clusters, find_cluster, is_lost
 from vms.preflight import client_of
+from vms.volumes import is_own
 
 ISO, IMPORT = "iso", "import"
 LOOK_S = 5.0
@@ -29,7 +30,8 @@ class Listing:
 
 
 def list_images(content: str, **where: str) -> Listing:
-    """All of one kind, each shared storage asked once; `where` narrows the storages down."""
+    """All of one kind but Izvor's own, each shared storage asked once; `where` narrows the storages
+    down."""
     listing = Listing()
     storages = Storage.objects.filter(
         content__contains=[content],
@@ -46,7 +48,7 @@ def list_images(content: str, **where: str) -> Listing:
         except (ProxmoxError, Unavailable) as error:
             listing.silent.append(f"{storage} of {storage.cluster} did not answer: {error}")
             continue
-        listing.found += [(storage, image) for image in images]
+        listing.found += [(storage, image) for image in images if not is_own(image.volid)]
     return listing
 
 

@@ -137,6 +137,14 @@ class VmJob(Job):
 
     # --- our rows ---
 
+    def refuse_protected(self) -> None:
+        """Before what there is no way back from is asked for: its owner may have protected the VM
+        since the task was accepted. Raises StepFailed."""
+        if self.vm.is_protected and self.operation.submitted_at is None:
+            raise StepFailed(
+                "protected", f"VM {self.vm.vmid} is protected: set `protected` to false first."
+            )
+
     def move_to(self, node: str, placed: dict[str, Any]) -> None:
         """Make the VM on another node than was chosen when it was accepted, and say so."""
         old = self.vm.node
@@ -153,7 +161,7 @@ class VmJob(Job):
         self.write(warnings=[*self.operation.warnings, warning])
 
     def take_another_vmid(self) -> None:
-        """A foreign VM has our provisional number: take the next, warn, and say so to who asks."""
+        """Another guest has our provisional number: take the next, warn, say so to who asks."""
         old = self.vm.vmid
         new = next_vmid(self.operation.cluster, lambda vmid: is_taken(self.operation.cluster, vmid))
         with transaction.atomic():
@@ -168,7 +176,7 @@ class VmJob(Job):
             )
             # Whatever was done was done under the old number.
             self.write(subject_label=f"{new} {self.vm.name}", acted_at=None)
-            self.warn(f"VMID {old} was taken by a VM that Izvor did not make; this one is {new}.")
+            self.warn(f"VMID {old} was taken by a guest that Izvor did not make; it is {new}.")
         self.vm.vmid = new
         self.forget_observations()
 

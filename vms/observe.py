@@ -15,6 +15,7 @@ from proxmox.results import Snapshot as Found
 from templates_app.models import Template, os_type_of
 from vms.marks import read_mark, without_mark
 from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED, Snapshot, VirtualMachine
+from vms.volumes import vm_of_user_data
 
 
 def power_of(status: GuestStatus) -> str:
@@ -78,7 +79,7 @@ def cloud_init_of(config: GuestConfig) -> dict[str, Any]:
         shown["searchdomain"] = config.searchdomain
     if config.raw.get("cipassword"):
         shown["password_set"] = True
-    if any(":iso/izvor-" in disk.volume for disk in config.disks):
+    if any(vm_of_user_data(disk.volume) for disk in config.disks):
         shown["user_data_set"] = True
     return shown
 

@@ -156,10 +156,15 @@ def look_again(vm: VirtualMachine, client: Client) -> None:
     observe.save(vm, observe.status_values(status))
 
 
-def check_deletable(vm: VirtualMachine) -> None:
-    """Refuse what is protected, here or in Proxmox, and what is another VM by now."""
+def refuse_protected(vm: VirtualMachine) -> None:
+    """Raises Conflict."""
     if vm.is_protected:
         raise Conflict("protected", f"VM {vm} is protected: set `protected` to false first.")
+
+
+def check_deletable(vm: VirtualMachine) -> None:
+    """Refuse what is protected, here or in Proxmox, and what is another VM by now."""
+    refuse_protected(vm)
     client = client_of(vm.cluster)
     if vm.doing:
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from clusters.vmids import next_vmid
@@ -13,14 +14,26 @@ from vms.copying import check_is_not_there
 from vms.job import is_taken
 from vms.models import VirtualMachine
 from vms.placement import Capacity, Need, choose_alone
+from vms.preflight import refuse_protected
 from vms.quota import Amount, Headroom
 from vms.sourcing import placed
 
+# What a kind takes of its project's quota, as when it was accepted.
+TAKES: dict[str, Callable[[dict[str, Any]], Amount]] = {
+    "update_vm": lambda params: Amount(**params["growth"]),
+    "take_snapshot": lambda params: Amount(snapshots=1),
+}
+
 
 def same_vm(operation: Operation) -> dict[str, Any]:
-    """Its VM must still be there. Raises Conflict."""
-    if not VirtualMachine.objects.subject_of(operation).filter(deleted_at=None).exists():
+    """Its VM must still be there, and the quota have room again. Raises Refusal."""
+    vm = VirtualMachine.objects.subject_of(operation).filter(deleted_at=None).first()
+    if vm is None:
         raise Conflict("vm_gone", f"VM {operation.subject_label} is no longer there.")
+    if operation.kind in {"delete_vm", "convert_vm"}:
+        refuse_protected(vm)
+    if takes := TAKES.get(operation.kind):
+        Headroom(vm.project).take(takes(operation.params))
     return operation.params  # type: ignore[no-any-return]
 
 
@@ -43,11 +56,16 @@ def same_or_new_vm(operation: Operation) -> dict[str, Any]:
     choose_alone(cluster)
     placement = capacity.choose(need)
     headroom.take(Amount.of(vm))
-    vm.vmid = next_vmid(cluster, lambda vmid: is_taken(cluster, vmid))
-    vm.node = placement.node
-    vm.deleted_at = vm.missing_since = vm.smbios_uuid = None
-    vm.has_failed, vm.last_error = False, ""
-    vm.save()
+    values = {
+        "vmid": next_vmid(cluster, lambda vmid: is_taken(cluster, vmid)),
+        "node": placement.node,
+        **dict.fromkeys(("deleted_at", "missing_since", "smbios_uuid")),
+        "has_failed": False,
+        "last_error": "",
+    }
+    for name, value in values.items():
+        setattr(vm, name, value)
+    vm.save(update_fields=values)
     operation.subject_label = str(vm)
     return {**operation.params, **placed(operation.params, placement, capacity)}
 

@@ -35,10 +35,6 @@ def read_sealed(vm: VirtualMachine) -> dict[str, Any] | None:
     return json.loads(crypto.unseal(row.sealed))  # type: ignore[no-any-return]
 
 
-def iso_prefix(vm: VirtualMachine) -> str:
-    return f"izvor-{vm.uuid}-"
-
-
 def iso_storages(cluster: int, node: str = "") -> list[Storage]:
     """Storages that take the ISO: the one of IZVOR_USERDATA_STORAGE, else any, shared ones first.
 

@@ -25,6 +25,7 @@ from operations.models import (
 )
 from operations.refusals import Refusal
 from operations.rest import steps_body
+from operations.retrying import is_over
 
 TONES = {QUEUED: CALM, RUNNING: BUSY, SUCCEEDED: GOOD, FAILED: BAD, CANCELED: WARN}
 # What a list of tasks does not show, and may be long.
@@ -52,7 +53,7 @@ def can_cancel(operation: Operation) -> bool:
 
 
 def can_retry(operation: Any) -> bool:
-    if operation.state != FAILED or operation.is_retried:
+    if operation.state != FAILED or operation.is_retried or is_over(operation):
         return False
     return bool(operation.keeps_secrets or not operation.has_secrets)
 

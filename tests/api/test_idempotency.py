@@ -84,3 +84,12 @@ def test_deletes_and_actions_too(api, cluster, sim, operator, work):
     assert api.delete(path, headers=key).json()["task_id"] == gone["task_id"]
     work(gone["task_id"])
     assert api.delete(path, headers=key).json()["task_id"] == gone["task_id"]
+
+
+def test_a_repeated_cancel_is_answered_as_the_first_was(api, cluster, work):
+    task = create(api, "make").json()["task_id"]
+    path, key = f"/api/v1/tasks/{task}/cancel", {"Idempotency-Key": "cancel"}
+    assert api.post(path, headers=key).status_code == 202
+    assert work(task).state == "canceled"
+    assert api.post(path, headers=key).json()["task_id"] == task
+    assert api.post(path).status_code == 409

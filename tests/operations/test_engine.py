@@ -21,6 +21,7 @@ from operations.lease import Lease, LeaseLost
 from operations.models import Lane, Operation
 from operations.refusals import Conflict
 from operations.tasks import sweep
+from proxmox import Client
 from pve_simulator import accidents
 from tests.conftest import run_until
 from tests.vms.cast import a_new_vm, a_vm, ask_for
@@ -203,6 +204,22 @@ def test_a_foreign_vm_that_takes_the_number_keeps_it(cluster, sim, operator, wor
     assert sim.guest(foreign).config == {"name": "theirs"}
     assert any(str(foreign) in warning for warning in ended.warnings)
     assert GivenUpVmid.objects.filter(vmid=foreign, vm=vm).exists()
+
+
+def test_a_container_that_takes_the_number_keeps_it(cluster, sim, operator, work, monkeypatch):
+    """No list of VMs shows it: Proxmox says only that the number is not free."""
+    vm, operation = ask_for("create_vm", None, operator)
+    taken, is_free = vm.vmid, Client.vmid_is_free
+    monkeypatch.setattr(
+        Client,
+        "vmid_is_free",
+        lambda self, vmid, **more: vmid != taken and is_free(self, vmid, **more),
+    )
+    ended = work(operation)
+    assert ended.state == "succeeded", ended.error
+    vm.refresh_from_db()
+    assert vm.vmid != taken
+    assert GivenUpVmid.objects.filter(vmid=taken, vm=vm).exists()
 
 
 def test_the_mark_names_the_vm_and_survives_the_creation(cluster, sim, operator):

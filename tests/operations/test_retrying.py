@@ -12,7 +12,9 @@ from operations import retrying
 from operations.models import Claim, Operation
 from pve_simulator import accidents
 from tests.api.shapes import Caller, problem_of
-from tests.vms.cast import a_vm
+from tests.vms.cast import a_vm, ask_for
+from vms import actions
+from vms.asked import VmChanges
 from vms.models import VirtualMachine
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -122,6 +124,44 @@ def test_a_retry_is_within_the_quota_too(calls, cluster, sim, work, project):
     problem_of(calls.post(f"{API}/tasks/{failed.uuid}/retry"), 403, "quota_exceeded")
     assert VirtualMachine.objects.get(uuid=str(failed.subject)).deleted_at is not None
     assert not Claim.objects.exists()
+
+
+def test_a_failed_deletion_is_not_retried_once_its_vm_is_protected(
+    calls, cluster, sim, operator, work
+):
+    vm = a_vm(sim, operator, running=False)
+    sim.cause(accidents.fail_next_task, kind="qmdestroy", text="storage is away")
+    body = calls.delete(f"{API}/vms/{vm.vmid}").json()
+    failed = work(body["task_id"])
+    assert failed.state == "failed"
+    assert calls.patch(f"{API}/vms/{vm.vmid}", {"protected": True}).status_code == 200
+    problem_of(calls.post(f"{API}/tasks/{failed.uuid}/retry"), 409, "protected")
+    assert sim.guest(vm.vmid) is not None
+
+
+def test_growth_and_snapshots_need_room_in_the_quota_again(
+    calls, cluster, sim, operator, work, project
+):
+    vm = a_vm(sim, operator, running=False)
+    growing = work(actions.update_vm(vm=vm, changes=VmChanges(cores=3), by=operator))
+    vm.refresh_from_db()
+    taking = work(ask_for("take_snapshot", vm, operator)[1])
+    Operation.objects.update(state="failed", error_code="timed_out", error="It took too long.")
+    Operation.objects.filter(pk=growing.pk).update(
+        params=growing.params | {"growth": {"cores": 2, "memory_mib": 0, "disk_bytes": 0}}
+    )
+    Quota.objects.create(project=project, cores=4, snapshots=1)
+    for failed in (growing, taking):
+        problem_of(calls.post(f"{API}/tasks/{failed.uuid}/retry"), 403, "quota_exceeded")
+    assert not Claim.objects.exists()
+
+
+def test_what_failed_more_than_a_day_ago_is_asked_anew(calls, cluster, sim, operator, work):
+    vm = a_vm(sim, operator, running=False)
+    sim.cause(accidents.fail_next_task, kind="qmstart", text="no room in the inn")
+    failed = work(actions.start_vm(vm=vm, by=operator))
+    Operation.objects.filter(pk=failed.pk).update(ended_at=Now() - retrying.WINDOW)
+    problem_of(calls.post(f"{API}/tasks/{failed.uuid}/retry"), 409, "retry_window_over")
 
 
 def test_a_strangers_task_cannot_be_retried(callers_of, cluster, sim, work, calls):

@@ -54,6 +54,16 @@ def test_a_vm_that_was_protected_is_not_deleted(cluster, sim, operator, work):
     assert not Claim.objects.exists()
 
 
+@pytest.mark.parametrize("kind", ["delete_vm", "convert_vm"])
+def test_a_vm_that_its_owner_protected_meanwhile_stays(kind, cluster, sim, operator, work):
+    vm = a_vm(sim, operator, running=False)
+    _, operation = ask_for(kind, vm, operator)
+    VirtualMachine.objects.filter(pk=vm.pk).update(is_protected=True)
+    ended = work(operation)
+    assert (ended.state, ended.error_code) == ("failed", "protected")
+    assert not sim.guest(vm.vmid).is_template
+
+
 def test_a_vm_that_became_a_template_fails_the_start_in_proxmox_words(cluster, sim, operator, work):
     vm = a_vm(sim, operator, running=False)
     operation = actions.start_vm(vm=vm, by=operator)

@@ -338,6 +338,12 @@ def test_a_cluster_without_quorum_is_asked_again():
     assert type(classify(500, "cluster not ready - no quorum?", None, method="POST")) is Unreachable
 
 
+def test_a_container_that_exists_is_a_guest_too():
+    error = classify(500, "CT 105 already exists on node 'pve1'", None, method="POST")
+    assert isinstance(error, Conflict)
+    assert (error.reason, error.what) == ("exists", "guest")
+
+
 def test_only_a_taken_vmid_is_a_guest_that_exists():
     taken = refusal(by_name("391-clone-newid-exists"))
     name_used = classify_task_error("snapshot name 'clean' already used")

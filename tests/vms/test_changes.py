@@ -5,14 +5,17 @@ from __future__ import annotations
 import pytest
 
 from accounts.actors import MEMBER
-from accounts.models import Quota
+from accounts.models import Project, Quota
 from events.models import Event
+from operations.models import Operation
 from pve_simulator import accidents
 from templates_app.models import Template
 from tests.conftest import client_with
 from tests.vms.cast import a_vm, another_node, finish
 from vms import actions
+from vms.asked import VmChanges
 from vms.models import VirtualMachine
+from vms.quota import usage_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -319,6 +322,32 @@ def test_snapshots_are_kept_in_the_inventory(api, cluster, sim, operator, work):
     assert sim.calls == []
     work(api.delete(f"/api/v1/vms/{vm.vmid}/snapshots/first").json()["task_id"])
     assert api.get(f"/api/v1/vms/{vm.vmid}/snapshots").json()["count"] == 0
+
+
+def test_a_vm_given_away_grows_within_the_new_projects_quota(api, cluster, sim, operator):
+    vm = a_vm(sim, operator, running=False)
+    Quota.objects.create(project=operator.project, cores=1)
+    new = Project.objects.create(name="new")
+    quota = Quota.objects.create(project=new, cores=2)
+    path = f"/api/v1/vms/{vm.vmid}"
+    answer = api.patch(path, {"project": "new", "cores": 3})
+    assert (answer.status_code, answer.json()["code"]) == (403, "quota_exceeded")
+    vm.refresh_from_db()
+    assert vm.project == operator.project
+    Quota.objects.filter(pk=quota.pk).update(cores=3)
+    answer = api.patch(path, {"project": "new", "cores": 3})
+    assert answer.status_code == 202, answer.json()
+    assert Operation.objects.get(uuid=answer.json()["task_id"]).project == new
+
+
+def test_what_a_vm_has_grown_by_is_counted_once(cluster, sim, operator, project, work):
+    vm = a_vm(sim, operator, running=False)
+    work(actions.update_vm(vm=vm, changes=VmChanges(cores=3, disk_gib=9), by=operator))
+    grown = Operation.objects.get(kind="update_vm")
+    assert usage_of(project).cores == 3
+    # As it is after the first step, while the disk is still to grow.
+    Operation.objects.filter(pk=grown.pk).update(state="running", ended_at=None)
+    assert usage_of(project).cores == 3
 
 
 def test_snapshots_are_within_the_quota(api, cluster, sim, operator, project, work):

@@ -66,6 +66,17 @@ def seen_by(sim, vmid: int) -> dict[str, str]:
     return read_iso(isos(sim)[seeds[0].split(",")[0]])
 
 
+def test_nobody_is_shown_a_vms_user_data_or_given_it_as_an_iso(vm, sim, calls):
+    (volume,) = isos(sim)
+    for path in ("isos", "images"):
+        body = calls.get(f"/api/v1/{path}").json()
+        assert volume not in [image["id"] for image in body[path]]
+    for name in (volume, volume.rpartition("/")[2]):
+        answer = calls.post(API, {"name": "thief", "os_template": name, "cores": 1, "memory": 512})
+        assert answer.status_code == 400, answer.json()
+        assert answer.json()["code"] == "image_not_found"
+
+
 def test_cloud_init_reads_the_users_text_and_all_other_fields(vm, sim):
     files = seen_by(sim, vm.vmid)
     assert files["user-data"] == SCRIPT

@@ -39,6 +39,9 @@ class Reconfigure(Configure):
     def record(self, job: VmJob) -> None:
         """A VM whose hardware was changed by parts is of no size any more."""
         super().record(job)
+        # The row has it now: it is not to be counted twice in the quota.
+        growth = job.params["growth"] | {"cores": 0, "memory_mib": 0}
+        job.write(params=job.params | {"growth": growth})
         named = job.params["size"]
         by_parts = {"cores", "memory"} & set(job.params["options"])
         if named or by_parts:
@@ -126,6 +129,7 @@ class Convert(Step[VmJob]):
             return Wait(f"VM {job.vm.vmid} to be unlocked ({config.lock})")
         if not job.status().is_stopped:
             raise StepFailed("wrong_state", f"VM {job.vm.vmid} was started meanwhile.")
+        job.refuse_protected()
         return Act(f"VM {job.vm.vmid} is no template")
 
     def act(self, job: VmJob) -> Upid | None:

@@ -40,6 +40,9 @@ class Clone(Step[VmJob]):
             return Act(f"VM {job.vm.vmid} does not exist")
         found = job.find()
         if found is None:
+            if is_first:
+                # Neither free nor a VM's: containers have numbers of the same range.
+                job.take_another_vmid()
             return Act(f"VM {job.vm.vmid} does not exist")
         node, config = found
         if config.lock in CLONING:
@@ -76,6 +79,9 @@ class Clone(Step[VmJob]):
             return Act(f"VM {job.vm.vmid} does not exist")
         if isinstance(error, Conflict) and (error.reason, error.what) == ("exists", "guest"):
             # Somebody's VM has the number. It is the winner's: look whose, never clean it up.
+            if job.find() is None:
+                # A container's.
+                job.take_another_vmid()
             return Act(f"VM {job.vm.vmid} does not exist")
         if isinstance(error, NotFound) and error.what == "guest":
             return find_source(job, error)

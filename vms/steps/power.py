@@ -163,6 +163,7 @@ class StopForDeletion(Stop):
     def look(self, job: VmJob) -> Verdict:
         if job.is_gone():
             return Done()
+        job.refuse_protected()
         config = job.config()
         if config.protection:
             raise StepFailed(
@@ -189,6 +190,7 @@ class Destroy(Step[VmJob]):
         config = job.config()
         if config.lock and config.lock != "suspended":
             return Wait(f"VM {job.vm.vmid} to be unlocked ({config.lock})")
+        job.refuse_protected()
         return Act(f"VM {job.vm.vmid} is still there")
 
     def act(self, job: VmJob) -> Upid | None:

@@ -15,10 +15,10 @@ from django.conf import settings
 from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
 from proxmox import ProxmoxError, Upid
 from proxmox.results import GuestConfig
-from vms import nocloud
+from vms import nocloud, volumes
 from vms.job import READ_S, VmJob
 from vms.models import UserData
-from vms.userdata import iso_prefix, iso_storages, seal
+from vms.userdata import iso_storages, seal
 
 # Where a CD-ROM goes if it cannot take its predecessor's place; q35 machines have ide0 and ide2.
 SLOTS = ("ide2", "ide0", *(f"sata{number}" for number in range(5, -1, -1)))
@@ -51,7 +51,7 @@ class UserDataStep(Step[VmJob]):
                 where = settings.IZVOR_USERDATA_STORAGE or "a storage for ISO images"
                 raise StepFailed("no_iso_storage", f"Node {job.vm.node} has no {where} available.")
             job.notes["iso_storage"] = found[0].name
-        name = f"{iso_prefix(job.vm)}{nocloud.digest_of(self.files(job))}.iso"
+        name = volumes.user_data_file(job.vm.uuid, nocloud.digest_of(self.files(job)))
         return f"{job.notes['iso_storage']}:iso/{name}"
 
 
@@ -229,7 +229,7 @@ def uploaded(job: VmJob, storage: str) -> set[str]:
 
 def is_ours(job: VmJob, volume: str) -> bool:
     """Is this one of the VM's own ISOs? By its uuid, which no other VM has."""
-    return volume.partition(":")[2].startswith(f"iso/{iso_prefix(job.vm)}")
+    return volumes.vm_of_user_data(volume) == job.vm.uuid
 
 
 def attached(job: VmJob, config: GuestConfig) -> set[str]:
@@ -241,7 +241,7 @@ def other_seeds(config: GuestConfig, volume: str) -> list[str]:
     return [
         disk.key
         for disk in config.disks
-        if disk.is_cloudinit or (disk.volume != volume and ":iso/izvor-" in disk.volume)
+        if disk.is_cloudinit or (disk.volume != volume and volumes.vm_of_user_data(disk.volume))
     ]
 
 
