@@ -20,10 +20,9 @@ from clusters.models import Cluster
 from events.models import Event, new_event, record_events
 from proxmox.results import GuestUsage, Resources
 from templates_app.models import Template
-from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED, UNKNOWN, VirtualMachine
+from vms.models import MIB, PAUSED, RUNNING, STOPPED, SUSPENDED, UNKNOWN, VirtualMachine
 from vms.refresh import note_missing
 
-MIB = 1024**2
 COMPARED = (
     "node",
     "name",
@@ -32,6 +31,8 @@ COMPARED = (
     "tags",
     "cores",
     "memory_mib",
+    "listed_cores",
+    "listed_memory_mib",
     "disk_bytes",
     "is_ha_managed",
     "missing_since",
@@ -60,6 +61,8 @@ class Known(NamedTuple):
     tags: list[str]
     cores: int
     memory_mib: int
+    listed_cores: int
+    listed_memory_mib: int
     disk_bytes: int
     is_ha_managed: bool
     missing_since: datetime.datetime | None
@@ -163,15 +166,23 @@ def values_of(vm: VirtualMachine, guest: GuestUsage) -> dict[str, Any]:
 
 
 def listed_values(vm: VirtualMachine | Known, guest: GuestUsage) -> tuple[Any, ...]:
-    """In the order of COMPARED."""
+    """In the order of COMPARED.
+
+    Cores and memory count when the list has changed: as long as it shows what it showed before, a
+    VM that says otherwise waits for its next start with what it was given.
+    """
+    cores = guest.cores or vm.listed_cores
+    memory_mib = guest.memory_bytes // MIB or vm.listed_memory_mib
     return (
         guest.node,
         guest.name or vm.name,
         power_in_list(vm, guest),
         guest.lock or "",
         sorted(guest.tags),
-        guest.cores or vm.cores,
-        guest.memory_bytes // MIB or vm.memory_mib,
+        vm.cores if cores == vm.listed_cores else cores,
+        vm.memory_mib if memory_mib == vm.listed_memory_mib else memory_mib,
+        cores,
+        memory_mib,
         guest.disk_bytes or vm.disk_bytes,
         guest.ha_state is not None,
         None,

@@ -53,7 +53,7 @@ OSTYPES = {"linux": "l26", "windows": "win11", "other": "other"}
 CORES = (1, 128)
 MEMORY_MIB = (256, 524_288)
 DISK_GIB = (1, 10_240)
-GIB = 1024**3
+MIB, GIB = 1024**2, 1024**3
 # The cluster's list lags up to 10 s behind; it counts for a VM again this long after an operation.
 SETTLED_AFTER = datetime.timedelta(seconds=15)
 
@@ -140,6 +140,10 @@ class VirtualMachine(models.Model):
     )
     cores = models.PositiveIntegerField(default=0)
     memory_mib = models.PositiveIntegerField("memory (MiB)", default=0)
+    # As the cluster's list showed them last: of a running VM what it runs with, which is not what
+    # it is configured to have while a change waits for its next start.
+    listed_cores = models.PositiveIntegerField(default=0, db_default=0)
+    listed_memory_mib = models.PositiveIntegerField(default=0, db_default=0)
     disk_bytes = models.BigIntegerField(default=0)
 
     network = models.CharField(max_length=40, blank=True)

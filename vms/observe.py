@@ -14,7 +14,7 @@ from proxmox.results import GuestConfig, GuestStatus
 from proxmox.results import Snapshot as Found
 from templates_app.models import Template, os_type_of
 from vms.marks import read_mark, without_mark
-from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED, Snapshot, VirtualMachine
+from vms.models import MIB, PAUSED, RUNNING, STOPPED, SUSPENDED, Snapshot, VirtualMachine
 from vms.volumes import vm_of_user_data
 
 
@@ -51,6 +51,16 @@ def config_values(vm: VirtualMachine, config: GuestConfig) -> dict[str, Any]:
         "is_ours": vm.is_ours or marked_as == vm.uuid,
         "cloud_init": cloud_init_of(config),
         "details_at": timezone.now(),
+    }
+
+
+def all_values(vm: VirtualMachine, config: GuestConfig, status: GuestStatus) -> dict[str, Any]:
+    """Of both, read at one time: so what the list will show is known, too."""
+    return {
+        **config_values(vm, config),
+        **status_values(status),
+        "listed_cores": status.cores,
+        "listed_memory_mib": status.memory_bytes // MIB,
     }
 
 

@@ -14,9 +14,8 @@ from django.utils import timezone
 
 from clusters.models import ONLINE, UNREACHABLE, Cluster, Network, Node, Storage
 from operations.refusals import Conflict, InvalidInput, Unavailable
-from vms.models import RUNNING
+from vms.models import GIB, MIB, RUNNING
 
-MIB, GIB = 1024**2, 1024**3
 LOST_AFTER = datetime.timedelta(minutes=1)
 # How many allocations a storage takes at once by default, by its plugin. Proxmox serialises them
 # cluster-wide on shared storage and lets the rest time out.

@@ -70,7 +70,7 @@ def write_config(vm: VirtualMachine, client: Client, config: GuestConfig) -> boo
     if not is_it(vm, config):
         return False
     status = client.guest_status(vm.node, vm.vmid, timeout_s=READ_S)
-    values = observe.config_values(vm, config) | observe.status_values(status)
+    values = observe.all_values(vm, config, status)
     values |= addresses(client, vm, values)
     observe.save(vm, values)
     observe.save_snapshots(vm, client.snapshots(vm.node, vm.vmid, timeout_s=READ_S))

@@ -134,7 +134,7 @@ def test_a_failed_deletion_is_not_retried_once_its_vm_is_protected(
     body = calls.delete(f"{API}/vms/{vm.vmid}").json()
     failed = work(body["task_id"])
     assert failed.state == "failed"
-    assert calls.patch(f"{API}/vms/{vm.vmid}", {"protected": True}).status_code == 200
+    VirtualMachine.objects.filter(pk=vm.pk).update(is_protected=True)
     problem_of(calls.post(f"{API}/tasks/{failed.uuid}/retry"), 409, "protected")
     assert sim.guest(vm.vmid) is not None
 

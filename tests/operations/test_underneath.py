@@ -12,7 +12,7 @@ from pve_simulator import accidents
 from pve_simulator.simulator import Simulator
 from tests.conftest import run_until
 from tests.operations.hostile import is_untouched, let_time_pass, put_foreign, reread, turn_now
-from tests.vms.cast import a_new_vm, a_vm
+from tests.vms.cast import a_new_vm, a_vm, ask_for
 from vms import actions
 from vms.models import VirtualMachine
 

@@ -7,6 +7,7 @@ import pytest
 from accounts.actors import MEMBER
 from accounts.models import Project, Quota
 from events.models import Event
+from inventory import cycle
 from operations.models import Operation
 from pve_simulator import accidents
 from templates_app.models import Template
@@ -70,6 +71,31 @@ def test_what_a_running_vm_cannot_take_is_said_to_be_pending(api, cluster, sim, 
     answer = api.patch(f"/api/v1/vms/{vm.vmid}", {"memory": 1024})
     assert work(answer.json()["task_id"]).notes["pending"] == ["memory"]
     assert sim.guest(vm.vmid).pending["memory"] == "1024"
+
+
+def test_what_waits_for_the_next_start_is_no_change_from_outside(
+    api, cluster, sim, operator, project, work
+):
+    vm = a_vm(sim, operator)
+    path = f"/api/v1/vms/{vm.vmid}"
+
+    def look() -> tuple[int, int]:
+        sim.change(lambda s: s.cache.refresh())
+        VirtualMachine.objects.filter(pk=vm.pk).update(settled_at=None)
+        cycle.look_at(cluster)
+        body = api.get(path).json()
+        assert not Event.objects.filter(kind="vm.changed_outside").exists()
+        assert usage_of(project).cores == body["cores"]
+        return body["cores"], body["memory"]
+
+    assert look() == (1, 512)
+    answer = api.patch(path, {"cores": 3, "memory": 1024})
+    assert work(answer.json()["task_id"]).state == "succeeded"
+    # Proxmox lists what the VM runs with.
+    assert look() == (3, 1024)
+    do(api, work, vm, action="reboot")
+    assert look() == (3, 1024)
+    assert VirtualMachine.objects.get(pk=vm.pk).listed_cores == 3
 
 
 def test_a_size_changes_cores_memory_and_disk(api, cluster, sim, operator, work):

@@ -242,7 +242,7 @@ class Ready(Step[VmJob]):
         raise AssertionError("look() never asks for it")
 
     def record(self, job: VmJob) -> None:
-        values = observe.config_values(job.vm, job.config()) | observe.status_values(job.status())
+        values = observe.all_values(job.vm, job.config(), job.status())
         # The agent comes up after the boot: let inventory ask it soon.
         observe.save(job.vm, values | {"details_at": None})
 

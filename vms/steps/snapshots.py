@@ -144,5 +144,5 @@ class Observe(Step[VmJob]):
         raise AssertionError("look() never asks for it")
 
     def record(self, job: VmJob) -> None:
-        values = observe.config_values(job.vm, job.config()) | observe.status_values(job.status())
+        values = observe.all_values(job.vm, job.config(), job.status())
         observe.save(job.vm, values)
