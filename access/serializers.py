@@ -139,10 +139,6 @@ class WebhookChangesSerializer(WebhookFields, Changing):
     url = StrictCharField(max_length=2000, required=False, validators=[check_url])
 
 
-class NothingSerializer(StrictSerializer):
-    """An empty body, or {}."""
-
-
 def project_body(project: Project) -> dict[str, Any]:
     return {
         "id": str(project.uuid),

@@ -14,7 +14,6 @@ from rest_framework.viewsets import ViewSet
 from access.finding import find_delivery, find_webhook
 from access.serializers import (
     NewWebhookSerializer,
-    NothingSerializer,
     WebhookChangesSerializer,
     delivery_body,
     webhook_body,
@@ -22,6 +21,7 @@ from access.serializers import (
 from access.token_views import project_for
 from accounts.rest import (
     PAGING,
+    NothingSerializer,
     actor_of,
     listing,
     page_of,
@@ -110,14 +110,20 @@ class WebhookViewSet(ViewSet):
         refuse_unknown_params(request, set())
         parse(NothingSerializer, request)
         webhook = find_webhook(request, pk)
+        if not webhook.is_enabled:
+            raise switched_off()
         with transaction.atomic():
             event = webhooks.ping_webhook(webhook, by=actor_of(request))
             idempotency.note_done(202, f"ping:{webhook.uuid}")
         outbox.publish()
         made = webhook.deliveries.select_related("event").filter(event=event).first()
         if made is None:
-            raise Conflict("webhook_disabled", "It is switched off: set `enabled` to true first.")
+            raise switched_off()
         return Response(delivery_body(made), status=202)
+
+
+def switched_off() -> Conflict:
+    return Conflict("webhook_disabled", "It is switched off: set `enabled` to true first.")
 
 
 class DeliveryViewSet(ViewSet):

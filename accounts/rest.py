@@ -40,6 +40,10 @@ class StrictSerializer(serializers.Serializer[Any]):
         return super().to_internal_value(data)
 
 
+class NothingSerializer(StrictSerializer):
+    """An empty body, or {}."""
+
+
 def actor_of(request: Request) -> Actor:
     actor = request.user
     assert isinstance(actor, Actor), "authentication gives an Actor"

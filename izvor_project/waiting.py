@@ -31,7 +31,7 @@ from izvor_project.listening import (
     in_thread,
     when_let_go,
 )
-from operations.models import ENDED, SUCCEEDED, Operation
+from operations.models import ENDED, Operation
 from operations.queue import CHANNEL
 from operations.rest import AWAIT_HEADER, body_of_all, final_answer
 
@@ -137,25 +137,26 @@ class WaitLayer:
         await self.app(scope, receive, answer.take)
         if answer.word is None:
             return
-        operations = [uuid.UUID(text) for text in answer.word.split(",")]
+        wanted, *texts = answer.word.split(",")
+        operations = [uuid.UUID(text) for text in texts]
         seconds = preferred_wait(scope)
         if not seconds:
             await answer.finish(answer.status, answer.body)
             return
         left = seconds - (time.monotonic() - started)
         if await ends_first(self.ends.wait(operations, left), gone(receive)):
-            await send_end(answer, operations, seconds)
+            await send_end(answer, operations, wanted, seconds)
 
 
-async def send_end(answer: Answer, operations: list[uuid.UUID], seconds: int) -> None:
+async def send_end(answer: Answer, operations: list[uuid.UUID], wanted: str, seconds: int) -> None:
     """The tasks' end in place of the 202, or that one when the time is over."""
     applied: Headers = [(b"preference-applied", f"wait={seconds}".encode())]
-    end = await in_thread(render_end, operations, answer.header(b"x-request-id"))
+    end = await in_thread(render_end, operations, wanted, answer.header(b"x-request-id"))
     if end is None:
         await answer.finish(answer.status, answer.body, applied)
     else:
-        status, content_type, body = end
-        await answer.finish(status, body, [*applied, (b"content-type", content_type.encode())])
+        status, headers, body = end
+        await answer.finish(status, body, [*applied, *headers])
 
 
 def preferred_wait(scope: Scope) -> int:
@@ -168,7 +169,9 @@ def preferred_wait(scope: Scope) -> int:
     return 0
 
 
-def render_end(operations: list[uuid.UUID], request_id: str) -> tuple[int, str, bytes] | None:
+def render_end(
+    operations: list[uuid.UUID], wanted: str, request_id: str
+) -> tuple[int, Headers, bytes] | None:
     """The final answer: the object, or the task's error as a problem; None while one goes on.
 
     Of a batch, the error is the first's that failed; the answer lists what came of each.
@@ -177,9 +180,10 @@ def render_end(operations: list[uuid.UUID], request_id: str) -> tuple[int, str, 
     ended = list(rows.order_by("pk"))
     if not all(operation.is_ended for operation in ended):
         return None
-    failed = next((operation for operation in ended if operation.state != SUCCEEDED), None)
+    failed = next((operation for operation in ended if operation.state != wanted), None)
+    location = ""
     if failed is None:
-        status, body = final_answer(ended)
+        status, body, location = final_answer(ended)
         content_type = "application/json"
     else:
         status = _STATUS.get(failed.error_code, 409)
@@ -189,4 +193,7 @@ def render_end(operations: list[uuid.UUID], request_id: str) -> tuple[int, str, 
         if len(ended) > 1:
             body |= body_of_all(ended)
         content_type = CONTENT_TYPE
-    return status, content_type, dumps(body)
+    headers: Headers = [(b"content-type", content_type.encode())]
+    if location:
+        headers.append((b"location", location.encode()))
+    return status, headers, dumps(body)

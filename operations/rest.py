@@ -15,7 +15,7 @@ from rest_framework.response import Response
 
 from accounts.rest import actor_of
 from operations import idempotency
-from operations.models import IdempotencyKey, Operation
+from operations.models import RUNNING, SUCCEEDED, IdempotencyKey, Operation
 from operations.plans import UnknownHere, plan_for
 from operations.refusals import InvalidInput
 
@@ -87,23 +87,24 @@ def body_of_all(operations: list[Operation]) -> dict[str, Any]:
     }
 
 
-def accepted(*operations: Operation) -> Response:
-    """202, with the task's address; the wait layer holds it back for who prefers to wait."""
+def accepted(*operations: Operation, wanted: str = SUCCEEDED) -> Response:
+    """202, with the task's address; the wait layer holds it back for who prefers to wait, until the
+    state that is wanted, or another end."""
     uuids = [str(operation.uuid) for operation in operations]
-    headers = {"Location": f"/api/v1/tasks/{uuids[0]}", AWAIT_HEADER: ",".join(uuids)}
+    headers = {"Location": f"/api/v1/tasks/{uuids[0]}", AWAIT_HEADER: ",".join([wanted, *uuids])}
     return Response(body_of_all(list(operations)), status=202, headers=headers)
 
 
-def again(request: Request, known: IdempotencyKey) -> Response:
+def again(request: Request, known: IdempotencyKey, wanted: str) -> Response:
     """The first request's result; what is shown only once, such as a secret, is not in it."""
     operations = idempotency.operations_of(known)
     if operations:
-        return accepted(*operations)
+        return accepted(*operations, wanted=wanted)
     kind, _, uuid = known.made.partition(":")
     return Response(_objects[kind](request, uuid) if kind else None, status=known.status)
 
 
-def idempotent(view: View) -> View:
+def idempotent(view: View, *, wanted: str = SUCCEEDED) -> View:
     """For views that change something: a request sent again gets the first one's result."""
 
     @wraps(view)
@@ -114,7 +115,7 @@ def idempotent(view: View) -> View:
         with idempotency.alone(asked):
             known = idempotency.known_result(asked)
             if known is not None:
-                return again(request, known)
+                return again(request, known, wanted)
             with idempotency.carrying(asked):
                 return view(self, request, *args, **kwargs)
 
@@ -138,9 +139,15 @@ def idempotency_key(request: Request) -> idempotency.Asked | None:
     )
 
 
-def final_answer(operations: list[Operation]) -> tuple[int, dict[str, Any]]:
-    """What a request that waited gets when its operations have succeeded."""
-    return _bodies[operations[0].kind].status, body_of_all(operations)
+def final_answer(operations: list[Operation]) -> tuple[int, dict[str, Any], str]:
+    """What a request that waited gets when its operations have ended as was wanted: status, body,
+    and where the one object is that was made ("")."""
+    first = operations[0]
+    shape, body = _bodies[first.kind], body_of_all(operations)
+    if first.state != SUCCEEDED:
+        return 200, body, ""
+    made = body.get(shape.one) if shape.status == 201 else None
+    return shape.status, body, f"/api/v1/{shape.many}/{made['uuid']}" if made else ""
 
 
 # What `task_body` shows: a list reads no more of its rows.
@@ -206,9 +213,10 @@ def _step_body(operation: Operation, name: str, step: dict[str, Any] | None) -> 
     if ended_at:
         status = "done"
     elif operation.is_ended:
-        status = "failed"
+        status, ended_at = "failed", operation.ended_at.isoformat() if operation.ended_at else None
     else:
-        status = "running" if name == operation.step else "waiting"
+        is_on = name == operation.step and operation.state == RUNNING
+        status = "running" if is_on else "waiting"
     return {
         "name": name,
         "status": status,

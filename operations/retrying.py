@@ -52,7 +52,9 @@ def retry(operation: Operation, *, by: Actor) -> Operation:
 
 def check(failed: Operation) -> None:
     if failed.state != FAILED:
-        raise Conflict("not_failed", f"Task {failed.uuid} is {failed.state}; only a failed one is.")
+        raise Conflict(
+            "not_failed", f"Task {failed.uuid} is {failed.state}; only a failed one can be retried."
+        )
     other = failed.retries.filter(state__in=(*UNFINISHED, SUCCEEDED)).first()
     if other is not None:
         raise Conflict("already_retried", f"Task {failed.uuid} was retried: see {other.uuid}.")

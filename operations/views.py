@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from functools import partial
 from typing import Any
 
 from django.db import transaction
@@ -15,10 +16,12 @@ from rest_framework.viewsets import ViewSet
 
 from accounts.rest import (
     PAGING,
+    NothingSerializer,
     actor_of,
     is_storable,
     listing,
     page_of,
+    parse,
     refuse_unknown_params,
 )
 from clusters.connect import connect
@@ -26,7 +29,7 @@ from clusters.models import Cluster, Node
 from events.wanted import subject_filter
 from operations import idempotency, retrying
 from operations.enqueue import request_cancel
-from operations.models import ENDED, UNFINISHED, Operation
+from operations.models import CANCELED, ENDED, UNFINISHED, Operation
 from operations.refusals import Conflict, NotFound
 from operations.rest import SHOWN, accepted, idempotent, task_body
 from proxmox import Client, Upid
@@ -94,10 +97,11 @@ class TaskViewSet(ViewSet):
         return Response({"log": log})
 
     @action(detail=True, methods=["post"])
-    @idempotent
+    @partial(idempotent, wanted=CANCELED)
     def cancel(self, request: Request, pk: str) -> Response:
         """Stop it and undo what it made; 409 where that is impossible."""
         refuse_unknown_params(request, OF_A_UPID)
+        parse(NothingSerializer, request)
         operation = self._find(request, pk)
         if operation is None:
             upid, _ = self._bare(request, pk)
@@ -108,13 +112,14 @@ class TaskViewSet(ViewSet):
             request_cancel(operation, by=actor_of(request))
             idempotency.note(operation)
         operation.refresh_from_db()
-        return accepted(operation)
+        return accepted(operation, wanted=CANCELED)
 
     @action(detail=True, methods=["post"])
     @idempotent
     def retry(self, request: Request, pk: str) -> Response:
         """A failed one once more, from its failed step, as a new task."""
         refuse_unknown_params(request, OF_A_UPID)
+        parse(NothingSerializer, request)
         operation = self._find(request, pk)
         if operation is None:
             raise Conflict(

@@ -60,6 +60,9 @@ async def start_locked(sim: Simulator, job: Job, guest: Guest) -> None:
         return
     vmconfig.apply_pending(guest)
     _check_volumes(sim, guest)
+    cpus = sim.world.nodes[guest.node].cpus
+    if drives.cpu_count(guest.config) > cpus:
+        raise PveError(f"MAX {cpus} vcpus allowed per VM on this node")
     if any(drive.is_cloudinit for drive in drives.drives_of(guest.config)):
         job.say("generating cloud-init ISO")
         remember_cloudinit(guest)

@@ -42,7 +42,7 @@ def with_vm(operation: Operation) -> dict[str, Any]:
     return {"vm": body, "vmid": body["id"]}
 
 
-@renders("clone_vm", created=True)
+@renders("clone_vm", created=True, one="vm", many="vms")
 def cloned(operation: Operation) -> dict[str, Any]:
     return {"action": "clone", **with_vm(operation)}
 

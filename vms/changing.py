@@ -14,6 +14,7 @@ from operations.refusals import Conflict, InvalidInput, NotAllowed, Unavailable
 from vms.asked import CloudInit, VmChanges
 from vms.creation import check_iso_storage, find_size, secrets_in
 from vms.models import GIB, VirtualMachine
+from vms.placement import check_fits
 from vms.quota import Amount, Headroom
 from vms.userdata import read_sealed, sealable
 
@@ -42,6 +43,7 @@ def draft_changes(vm: VirtualMachine, changes: VmChanges, *, by: Actor) -> Chang
     size = find_size(changes.size or "")
     cores = changes.cores or (size.cores if size else None)
     memory_mib = changes.memory_mib or (size.memory_mib if size else None)
+    check_fits(vm, cores=cores or 0, memory_mib=memory_mib or 0, network=changes.network or "")
     disk_gib = grown_disk(
         f"VM {vm}", vm.disk_bytes, changes.disk_gib, size.disk_gib if size else None
     )
@@ -159,7 +161,11 @@ def write_own_fields(vm: VirtualMachine, changes: VmChanges, *, by: Actor) -> No
 
 def changed_from_to(was: Any, now: Any) -> dict[str, Any]:
     """For the audit; metadata may be long, and somebody's secret."""
-    return {} if isinstance(now, dict) else {"was": str(was), "now": str(now)}
+    if isinstance(now, dict):
+        return {}
+    return {
+        name: None if value is None else str(value) for name, value in (("was", was), ("now", now))
+    }
 
 
 def find_project(name: str) -> Project:

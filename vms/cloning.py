@@ -56,6 +56,7 @@ def draft_clone(source: VirtualMachine, asked: CloneOf, *, by: Actor) -> Draft:
         source_claims=((source.claim, EXCLUSIVE if runs else SHARED),),
         need=Need(
             # One that is not started takes no memory yet.
+            cores=vm.cores,
             memory_mib=vm.memory_mib if asked.start_on_create else 0,
             disk_bytes=0 if asked.linked else vm.disk_bytes,
             storages=disk_storages(config, asked.storage),

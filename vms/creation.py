@@ -77,6 +77,7 @@ def draft_vm(asked: NewVm, *, by: Actor) -> Draft:
         vm=vm,
         source_claims=tuple((member.claim, SHARED) for member in family),
         need=Need(
+            cores=vm.cores,
             memory_mib=vm.memory_mib,
             disk_bytes=0 if asked.linked else vm.disk_bytes,
             storages=(asked.storage,) if asked.storage else storages,

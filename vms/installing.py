@@ -80,6 +80,7 @@ def draft_install(asked: NewVm, *, by: Actor) -> Draft:
 def need_of(image: Image, vm: VirtualMachine, *, storage: str, node: str) -> Need:
     """A node that sees the image and has room for the disk."""
     return Need(
+        cores=vm.cores,
         memory_mib=vm.memory_mib,
         disk_bytes=vm.disk_bytes,
         storages=(storage,) if storage else (),

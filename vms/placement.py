@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,7 +14,7 @@ from django.utils import timezone
 
 from clusters.models import ONLINE, UNREACHABLE, Cluster, Network, Node, Storage
 from operations.refusals import Conflict, InvalidInput, Unavailable
-from vms.models import GIB, MIB, RUNNING
+from vms.models import GIB, MIB, RUNNING, VirtualMachine
 
 LOST_AFTER = datetime.timedelta(minutes=1)
 # How many allocations a storage takes at once by default, by its plugin. Proxmox serialises them
@@ -68,6 +68,8 @@ class Need:
     node: str = ""
     node_because: str = "asked for"
     network: str = ""
+    # None starts a VM with more than it has itself.
+    cores: int = 0
     # The only nodes that can take it, and the reason against the others; empty: any can.
     only_on: tuple[str, ...] = ()
     only_because: str = ""
@@ -213,13 +215,8 @@ class Capacity:
         for name in need.storages:
             if name not in known:
                 raise InvalidInput("storage", f"{self.cluster} has no storage {name!r}.")
-        largest = max((node.memory_bytes for node in self.nodes.values()), default=0)
-        if largest and need.memory_mib * MIB > largest:
-            raise InvalidInput(
-                "memory",
-                f"No node of {self.cluster} has {need.memory_mib} MiB of memory; "
-                f"the largest has {largest // MIB} MiB.",
-            )
+        whose = f"No node of {self.cluster}"
+        check_size(self.nodes.values(), need.cores, need.memory_mib, whose)
 
     def objection(self, name: str, need: Need) -> str:
         """Why this node cannot take the VM; "" when it can."""
@@ -231,6 +228,8 @@ class Capacity:
         if need.network and self.bridges[name] and need.network not in self.bridges[name]:
             # A node whose bridges were never read may have it; Proxmox will say.
             return f"it has no bridge {need.network}"
+        if 0 < node.cores < need.cores:
+            return f"it has {node.cores} cores"
         if self.free_memory[name] < need.memory_mib * MIB:
             return f"it has {max(0, self.free_memory[name]) // MIB} MiB of memory left"
         return self._storage_objection(name, need)
@@ -264,6 +263,32 @@ class Capacity:
             taken = max(node.memory_used_bytes + coming_mib * MIB, all_mib * MIB)
             free[name] = node.memory_bytes - taken
         return free
+
+
+def check_size(nodes: Collection[Node], cores: int, memory_mib: int, whose: str) -> None:
+    """Raises InvalidInput for what none of them can start; one that was never read may have it."""
+    most_mib = max((node.memory_bytes // MIB for node in nodes), default=0)
+    if 0 < most_mib < memory_mib:
+        raise InvalidInput(
+            "memory", f"{whose} has {memory_mib} MiB of memory; the most is {most_mib} MiB."
+        )
+    most_cores = max((node.cores for node in nodes), default=0)
+    if 0 < most_cores < cores:
+        raise InvalidInput("cores", f"{whose} has {cores} cores; the most is {most_cores}.")
+
+
+def check_fits(vm: VirtualMachine, *, cores: int, memory_mib: int, network: str) -> None:
+    """What a VM is to be changed to, against the node where it is. Raises InvalidInput."""
+    node = Node.objects.filter(cluster=vm.cluster, name=vm.node, missing_since=None).first()
+    if node is None:
+        return
+    check_size([node], cores, memory_mib, "The VM's node")
+    bridges = Network.objects.filter(cluster=vm.cluster, node=vm.node).order_by("name")
+    known = list(bridges.values_list("name", flat=True)) if network else []
+    if known and network not in known:
+        raise InvalidInput(
+            "network", f"Node {node.name} has no bridge {network}; it has {', '.join(known)}."
+        )
 
 
 def trouble_with(storage: Storage, needed_bytes: int, content: str) -> str:

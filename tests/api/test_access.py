@@ -17,7 +17,7 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 from rest_framework.test import APIClient
 
-from accounts.actors import MEMBER
+from accounts.actors import MEMBER, VIEWER
 from accounts.models import ApiToken
 from izvor_project.loopback import LoopbackOnly
 from operations.models import Operation
@@ -195,6 +195,12 @@ def test_without_tokens_localhost_may_everything(without_tokens, cluster):
     assert answer.json()["vm"]["project"] == "default"
 
 
+def test_without_tokens_who_brings_one_is_who_it_says(without_tokens, project):
+    _, text = ApiToken.objects.issue(name="viewer", project=project, role=VIEWER)
+    problem_of(without_tokens.post(f"{API}/vms", NEW, Authorization=f"Bearer {text}"), 403)
+    problem_of(without_tokens.get(f"{API}/vms", Authorization="Bearer izv_other"), 401)
+
+
 @pytest.mark.parametrize(
     "host", ["localhost", "127.0.0.1:8082", "[::1]:8082", "127.8.0.1", "LOCALHOST:1"]
 )
@@ -325,3 +331,11 @@ def test_a_members_role_is_the_default(project):
     out = StringIO()
     call_command("create_token", "ci", stdout=out)
     assert ApiToken.objects.get(name="ci").role == MEMBER
+
+
+@pytest.mark.parametrize("path", ["/api/v1/nope", "/api/nope"])
+def test_a_wrong_address_is_a_problem_whatever_is_sent_there(path, db):
+    """As a client sends it that keeps no cookies, with Django's own check of forms in force."""
+    api = APIClient(enforce_csrf_checks=True)
+    problem_of(api.post(path, {}, format="json"), 404, "not_found")
+    assert api.post("/health", {}, format="json").status_code == 405

@@ -101,7 +101,7 @@ def test_a_creation_that_is_waited_for_answers_with_the_vm(serve, worker, sim):
     body = answer.json()
     assert answer.status_code == 201
     assert answer.headers["Preference-Applied"] == "wait=60"
-    assert answer.headers["Location"] == f"/api/v1/tasks/{body['task_id']}"
+    assert answer.headers["Location"] == f"/api/v1/vms/{body['vm']['uuid']}"
     assert answer.headers["Content-Type"] == "application/json"
     assert (body["vm"]["status"], body["vm"]["task"]) == ("running", None)
     assert body["task"]["status"] == "succeeded"
@@ -123,6 +123,28 @@ def test_actions_and_a_deletion_that_are_waited_for_answer_200(serve, worker, si
     assert "deleted" in deleted.json()["message"]
     assert deleted.json()["vm"]["id"] == vmid
     assert sim.guest(int(vmid)) is None
+
+
+def test_a_cancel_that_is_waited_for_has_come_about(serve, sim, cluster):
+    """Nobody carries it: its first turn, taken below, finds that it was canceled."""
+    task = serve(ask("POST", "/vms", NEW)).json()["task_id"]
+
+    async def cancel_and_work(client: httpx.AsyncClient) -> httpx.Response:
+        answer = asyncio.create_task(ask("POST", f"/tasks/{task}/cancel", wait="wait=60")(client))
+        while not await asyncio.to_thread(turn_of_the_canceled):
+            await asyncio.sleep(0.02)
+        return await answer
+
+    def turn_of_the_canceled() -> bool:
+        try:
+            asked = Operation.objects.filter(uuid=task, cancel_requested_at__isnull=False).first()
+            return asked is not None and engine.take_turn(asked.pk) is None
+        finally:
+            connection.close()
+
+    answer = serve(cancel_and_work)
+    assert answer.status_code == 200, answer.json()
+    assert answer.json()["task"]["status"] == "canceled"
 
 
 def test_a_batch_that_is_waited_for_answers_when_its_last_task_has_ended(serve, worker, sim):

@@ -97,6 +97,7 @@ def test_a_webhook_is_changed_switched_off_and_removed(member_calls):
     problem_of(member_calls.ask("PATCH", path, {"project": "default"}), 400)
     problem_of(member_calls.ask("PATCH", path, {}), 400)
     problem_of(member_calls.post(f"{path}/test"), 409, "webhook_disabled")
+    assert not Event.objects.filter(kind="webhook.ping").exists()
     assert member_calls.delete(path).status_code == 204
     problem_of(member_calls.get(path), 404)
     assert Event.objects.filter(kind="webhook.deleted").count() == 1

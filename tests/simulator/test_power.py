@@ -145,7 +145,10 @@ def test_a_guest_larger_than_its_node_does_not_start(sim: SimulatorThread, api: 
     assert api.task(upid)["exitstatus"] == "start failed: QEMU exited with code 1"
     assert "kvm: cannot set up guest memory 'pc.ram': Cannot allocate memory" in api.log(upid)
     assert state(api, STOPPED) == ("stopped", "stopped")
-    api.put(f"{STOPPED}/config", memory=node_mib)
+    api.put(f"{STOPPED}/config", memory=node_mib, cores=17)
+    upid = api.post(f"{STOPPED}/status/start").data
+    assert api.task(upid)["exitstatus"] == "MAX 16 vcpus allowed per VM on this node"
+    api.put(f"{STOPPED}/config", cores=16)
     assert api.done(api.post(f"{STOPPED}/status/start")) == "OK"
 
 

@@ -52,7 +52,7 @@ def test_a_template_from_a_url_and_a_vm_from_it(api, cluster, sim, work, images,
         "convert",
     ]
 
-    status, said = final_answer([operation])
+    status, said, _ = final_answer([operation])
     assert (status, said["template"]["status"]) == (201, "ready")
     template = api.get(f"{API}/debian-13").json()
     assert template == json.loads(json.dumps(said["template"], cls=JSONEncoder))
