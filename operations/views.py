@@ -101,8 +101,8 @@ class TaskViewSet(ViewSet):
     def cancel(self, request: Request, pk: str) -> Response:
         """Stop it and undo what it made; 409 where that is impossible."""
         refuse_unknown_params(request, OF_A_UPID)
-        parse(NothingSerializer, request)
         operation = self._find(request, pk)
+        parse(NothingSerializer, request)
         if operation is None:
             upid, _ = self._bare(request, pk)
             raise Conflict(
@@ -119,8 +119,8 @@ class TaskViewSet(ViewSet):
     def retry(self, request: Request, pk: str) -> Response:
         """A failed one once more, from its failed step, as a new task."""
         refuse_unknown_params(request, OF_A_UPID)
-        parse(NothingSerializer, request)
         operation = self._find(request, pk)
+        parse(NothingSerializer, request)
         if operation is None:
             raise Conflict(
                 "not_retryable", f"Izvor did not start {pk[:255]}, so it cannot retry it."

@@ -11,6 +11,7 @@ from django.db import models, transaction
 from django.db.models import Q
 
 from accounts.actors import Actor
+from accounts.models import Project
 from clusters.models import Cluster
 from operations.models import Operation
 
@@ -38,7 +39,7 @@ class TemplateQuerySet(models.QuerySet["Template"]):
 
     def shown(self) -> TemplateQuerySet:
         """With what the API shows beside the row."""
-        return self.select_related("cluster", "copy_of").prefetch_related("copies")
+        return self.select_related("cluster", "copy_of", "project").prefetch_related("copies")
 
     def mark_missing(self, at: datetime.datetime, **values: Any) -> int:
         """They are no longer on their cluster; where copies are left, the first takes its place.
@@ -56,14 +57,19 @@ class TemplateQuerySet(models.QuerySet["Template"]):
                 Template.objects.filter(pk=copy.pk).update(
                     copy_of=None if heir == copy.pk else heir,
                     is_published=copy.copy_of.is_published,
+                    project=copy.copy_of.project_id,
                 )
         return len(gone)
 
     def visible_to(self, actor: Actor) -> TemplateQuerySet:
-        """Published templates are for everyone, the others for operators."""
+        """Published templates are for everyone, the others for operators and their project."""
         here = self.filter(missing_since=None, cluster__is_enabled=True)
-        is_published = Q(copy_of=None, is_published=True) | Q(copy_of__is_published=True)
-        return here if actor.is_operator else here.filter(is_published)
+        if actor.is_operator:
+            return here
+        is_offered = Q(copy_of=None, is_published=True) | Q(copy_of__is_published=True)
+        if actor.project is not None:
+            is_offered |= Q(project=actor.project)
+        return here.filter(is_offered)
 
 
 class Template(models.Model):
@@ -88,7 +94,16 @@ class Template(models.Model):
     is_on_shared_storage = models.BooleanField(default=False, editable=False)
     has_cloud_init = models.BooleanField(default=False, editable=False)
     is_published = models.BooleanField(
-        default=True, help_text="Off: only operators see it and make VMs from it."
+        default=True,
+        help_text="Off: only operators, and its project, see it and make VMs from it.",
+    )
+    project = models.ForeignKey(
+        Project,
+        null=True,
+        editable=False,
+        on_delete=models.SET_NULL,
+        related_name="templates",
+        help_text="whose VM it was, and who may delete it",
     )
     copy_of = models.ForeignKey(
         "self",
@@ -130,6 +145,11 @@ class Template(models.Model):
     @property
     def original(self) -> Template:
         return self.copy_of or self
+
+    def is_own_of(self, actor: Actor) -> bool:
+        """Made of a VM of the actor's project, and nobody else's yet."""
+        mine = actor.project is not None and self.project_id == actor.project.pk
+        return mine and not self.is_published
 
     @property
     def label(self) -> str:

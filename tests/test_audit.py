@@ -152,7 +152,7 @@ def test_a_vm_given_away_and_protected(browser, cluster):
     assert (given.subject, given.project, given.data) == (
         vm.uuid,
         other,
-        {"was": "None", "now": "other"},
+        {"was": None, "now": "other"},
     )
     assert one("vm.protection_changed").data == {"was": "False", "now": "True"}
 

@@ -17,7 +17,7 @@ from events.models import record_event
 from operations.enqueue import enqueue, holder_of, request_cancel
 from operations.models import EXCLUSIVE, QUEUED, Operation
 from operations.refusals import Conflict
-from vms import changing, cloning, creation, installing, preflight
+from vms import building, changing, cloning, creation, installing, preflight
 from vms.asked import CloneOf, NewVm, VmChanges
 from vms.creation import Draft
 from vms.models import CREATIONS, PAUSED, RUNNING, STOPPED, SUSPENDED, UNKNOWN, VirtualMachine
@@ -132,10 +132,11 @@ def delete_snapshot(*, vm: VirtualMachine, name: str, by: Actor) -> Operation:
 
 
 def convert_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
-    """Make a template of the VM. There is no way back."""
+    """Make a template of the VM; a member's is for its own project. There is no way back."""
     preflight.refuse_protected(vm)
     preflight.check_state(vm, "template", ALLOWED["template"])
-    return _enqueue("convert_vm", vm, by)
+    building.check_name_is_free(vm.cluster, vm.name, seen_by=by)
+    return _enqueue("convert_vm", vm, by, published=by.is_operator)
 
 
 def clone_vm(*, vm: VirtualMachine, asked: CloneOf, by: Actor) -> tuple[VirtualMachine, Operation]:

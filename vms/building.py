@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
+from accounts.actors import Actor
 from clusters.models import Cluster
 from operations.models import EXCLUSIVE
 from operations.refusals import Conflict, InvalidInput, Unavailable
@@ -155,9 +156,10 @@ def only_cluster(name: str) -> Cluster:
     return clusters[0]
 
 
-def check_name_is_free(cluster: Cluster, name: str) -> None:
-    """Raises Conflict: by a name that exists twice nobody could ask for either."""
-    other = Template.objects.living().originals().filter(cluster=cluster, name=name).first()
+def check_name_is_free(cluster: Cluster, name: str, *, seen_by: Actor | None = None) -> None:
+    """Raises Conflict: by a name that exists twice nobody who sees both could ask for either."""
+    templates = Template.objects.visible_to(seen_by) if seen_by else Template.objects.living()
+    other = templates.originals().filter(cluster=cluster, name=name).first()
     if other is not None:
         raise Conflict(
             "template_exists",

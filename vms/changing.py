@@ -163,9 +163,8 @@ def changed_from_to(was: Any, now: Any) -> dict[str, Any]:
     """For the audit; metadata may be long, and somebody's secret."""
     if isinstance(now, dict):
         return {}
-    return {
-        name: None if value is None else str(value) for name, value in (("was", was), ("now", now))
-    }
+    values = {"was": was, "now": now}
+    return {name: None if value is None else str(value) for name, value in values.items()}
 
 
 def find_project(name: str) -> Project:

@@ -9,6 +9,7 @@ from django.db.models import Count, Sum
 from accounts.models import Project, Quota
 from operations.models import Operation
 from operations.refusals import Conflict, NotAllowed
+from templates_app.models import Template
 from vms.models import GIB, Snapshot, VirtualMachine
 
 
@@ -120,7 +121,8 @@ class Headroom:
 
 
 def usage_of(project: Project | None) -> Amount:
-    """What the project's living VMs take, and what those that grow at the moment will take."""
+    """What the project's living VMs take, those that grow at the moment when they have grown, and
+    the disks of its own templates."""
     sums = VirtualMachine.objects.filter(project=project, deleted_at=None).aggregate(
         vms=Count("id"), cores=Sum("cores"), memory_mib=Sum("memory_mib"), disk=Sum("disk_bytes")
     )
@@ -131,6 +133,8 @@ def usage_of(project: Project | None) -> Amount:
         sums["disk"] or 0,
         Snapshot.objects.filter(vm__project=project, vm__deleted_at=None).count(),
     )
+    own = Template.objects.living().filter(project=project, is_published=False)
+    used += Amount(disk_bytes=own.aggregate(disk=Sum("disk_bytes"))["disk"] or 0)
     coming = Operation.objects.unfinished().filter(project=project)
     used += Amount(snapshots=coming.filter(kind="take_snapshot").count())
     growing = coming.filter(kind="update_vm")

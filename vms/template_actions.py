@@ -48,6 +48,7 @@ def delete_template(*, template: Template, by: Actor) -> Operation:
             wants=[(template.claim, EXCLUSIVE)],
             subject=template.uuid,
             label=template.label,
+            project_id=template.project_id,
         )
 
 

@@ -1,4 +1,5 @@
-"""The API of templates, the writing part: operators make, copy and delete them.
+"""The API of templates, the writing part: operators make, copy and delete them; members delete
+what was made of their project's VMs.
 
 Reading is `templates_app.views`; a template is made as a VM, so that what changes one lives here.
 """
@@ -34,7 +35,8 @@ class WritableTemplateViewSet(TemplateViewSet):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         super().initial(request, *args, **kwargs)
-        if request.method not in SAFE_METHODS and not actor_of(request).is_operator:
+        is_for_members = request.method in SAFE_METHODS or self.action == "destroy"
+        if not is_for_members and not actor_of(request).is_operator:
             raise PermissionDenied(OnlyOperators.message)
 
     @idempotent
@@ -49,8 +51,10 @@ class WritableTemplateViewSet(TemplateViewSet):
     @idempotent
     def destroy(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, {"cluster"})
-        template = find_template(request, pk)
-        return accepted(template_actions.delete_template(template=template, by=actor_of(request)))
+        template, actor = find_template(request, pk), actor_of(request)
+        if not (actor.is_operator or template.is_own_of(actor)):
+            raise PermissionDenied(OnlyOperators.message)
+        return accepted(template_actions.delete_template(template=template, by=actor))
 
     @action(detail=True, methods=["post"])
     @idempotent
@@ -122,6 +126,7 @@ def draft_body(vm: VirtualMachine) -> dict[str, Any]:
         "tags": vm.tags,
         "cloud_init": True,
         "published": True,
+        "project": None,
         "created_at": vm.created_at,
         "synced_at": vm.synced_at,
         "stale": False,

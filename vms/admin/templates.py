@@ -58,7 +58,7 @@ def publish(is_published: bool) -> Callable[[Template, dict[str, Any], Actor], s
                 label=str(template),
                 changes={"is_published": [not is_published, is_published]},
             )
-        return "is offered to everybody." if is_published else "is for operators only."
+        return "is offered to everybody." if is_published else "is not offered any more."
 
     return say
 
@@ -218,7 +218,7 @@ class TemplateAdmin(EventsAreHistory, VerbsMixin, ReadOnlyAdmin):
     list_display_links = ["name"]
     list_filter = ["cluster", "is_published", "os_type"]
     search_fields = ["name", "vmid"]
-    list_select_related = ["cluster", "copy_of"]
+    list_select_related = ["cluster", "copy_of", "project"]
     list_before_template = "admin/izvor/build_button.html"
     change_form_outer_before_template = "admin/izvor/verbs.html"
     fields = [
@@ -226,6 +226,7 @@ class TemplateAdmin(EventsAreHistory, VerbsMixin, ReadOnlyAdmin):
         "cluster",
         "vmid",
         "name",
+        "project",
         "description",
         "nodes",
         "copies",
@@ -254,7 +255,9 @@ class TemplateAdmin(EventsAreHistory, VerbsMixin, ReadOnlyAdmin):
             return badge("never read", WARN, title="Its disk and storages are not known yet.")
         if template.copy_of is not None:
             return badge(f"copy of {template.copy_of.vmid}", CALM)
-        return badge("to all", GOOD) if template.is_published else badge("to operators", CALM)
+        if template.is_published:
+            return badge("to all", GOOD)
+        return badge(f"to {template.project or 'operators'}", CALM)
 
     @admin.display(description="on", ordering="node")
     def place(self, template: Template) -> SafeString:

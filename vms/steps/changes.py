@@ -114,6 +114,13 @@ class Move(Migrate):
         return lanes_in(params["move"])
 
 
+def offered(job: VmJob, original: Template | None) -> bool:
+    """To everybody? What a member made of its VM is its project's, until an operator says so."""
+    if original is not None:
+        return original.is_published
+    return bool(job.params.get("published", True))
+
+
 class Convert(Step[VmJob]):
     """A template, and no VM any more. There is no way back."""
 
@@ -151,7 +158,8 @@ class Convert(Step[VmJob]):
             name=config.name or job.vm.name,
             tags=sorted(config.tags),
             copy_of=original,
-            is_published=original is None or original.is_published,
+            is_published=offered(job, original),
+            project_id=original.project_id if original else job.vm.project_id,
             synced_at=now,
             settled_at=Now() + SETTLED_AFTER,
         )

@@ -1,0 +1,80 @@
+"""A member makes a template of its VM: it is its project's, until an operator offers it to all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from accounts.actors import MEMBER
+from accounts.models import Project, Quota
+from templates_app.models import Template
+from tests.api.shapes import Caller, problem_of
+from tests.conftest import client_with
+from vms.models import GIB
+from vms.quota import usage_of
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+API = "/api/v1"
+NEW = {"name": "golden", "template": "ubuntu-22.04", "cores": 1, "memory": 512, "disk_size": 5}
+
+
+@pytest.fixture
+def member(project) -> Caller:
+    return Caller(client_with(project, MEMBER))
+
+
+@pytest.fixture
+def stranger(project) -> Caller:
+    return Caller(client_with(Project.objects.create(name="neighbour"), MEMBER))
+
+
+def convert(caller: Any, work: Any, **named: Any) -> str:
+    body = caller.post(f"{API}/vms", {**NEW, "start_on_create": False, **named}).json()
+    assert work(body["task_id"]).state == "succeeded"
+    path = f"{API}/vms/{body['vmid']}/actions"
+    answer = caller.post(path, {"action": "template"})
+    assert answer.status_code == 202, answer.json()
+    assert work(answer.json()["task_id"]).state == "succeeded"
+    return str(body["vmid"])
+
+
+def test_it_is_its_projects_alone(member, stranger, api, cluster, work):
+    vmid = convert(member, work)
+    body = member.get(f"{API}/templates/{vmid}").json()
+    assert (body["published"], body["project"]) == (False, "default")
+    assert api.get(f"{API}/templates/{vmid}").status_code == 200
+    problem_of(stranger.get(f"{API}/templates/{vmid}"), 404, "template_not_found")
+    for name in (vmid, "golden"):
+        asked = {**NEW, "template": name}
+        problem_of(stranger.post(f"{API}/vms", asked), 400, "template_not_found")
+    made = member.post(f"{API}/vms", {**NEW, "name": "from-it", "template": "golden"})
+    assert made.status_code == 202, made.json()
+
+
+def test_nobody_takes_the_name_of_one_that_all_can_see(member, cluster, work):
+    body = member.post(f"{API}/vms", {**NEW, "name": "debian-12", "start_on_create": False}).json()
+    work(body["task_id"])
+    path = f"{API}/vms/{body['vmid']}/actions"
+    problem_of(member.post(path, {"action": "template"}), 409, "template_exists")
+
+
+def test_its_disk_stays_in_the_quota(member, project, cluster, work):
+    Quota.objects.create(project=project, disk_gib=9)
+    convert(member, work)
+    assert usage_of(project).disk_bytes == 5 * GIB
+    problem_of(member.post(f"{API}/vms", {**NEW, "name": "more"}), 403, "quota_exceeded")
+
+
+def test_its_project_deletes_it_but_not_once_it_is_offered_to_all(member, api, cluster, sim, work):
+    vmid = convert(member, work)
+    Template.objects.filter(vmid=vmid).update(is_published=True)
+    problem_of(member.delete(f"{API}/templates/{vmid}"), 403)
+    Template.objects.filter(vmid=vmid).update(is_published=False)
+    answer = member.delete(f"{API}/templates/{vmid}")
+    assert answer.status_code == 202, answer.json()
+    assert member.get(f"{API}/tasks/{answer.json()['task_id']}").status_code == 200
+    assert work(answer.json()["task_id"]).state == "succeeded"
+    assert sim.guest(int(vmid)) is None
+    problem_of(member.delete(f"{API}/templates/9001"), 403)
