@@ -102,12 +102,12 @@ class TaskViewSet(ViewSet):
         """Stop it and undo what it made; 409 where that is impossible."""
         refuse_unknown_params(request, OF_A_UPID)
         operation = self._find(request, pk)
-        parse(NothingSerializer, request)
         if operation is None:
             upid, _ = self._bare(request, pk)
             raise Conflict(
                 "not_cancelable", f"Izvor did not start {upid}, so it does not cancel it either."
             )
+        parse(NothingSerializer, request)
         with transaction.atomic():
             request_cancel(operation, by=actor_of(request))
             idempotency.note(operation)
