@@ -14,8 +14,17 @@ def percent(part: float, whole: float) -> float:
     return round(100 * part / whole, 2) if whole else 0.0
 
 
-def cluster_totals(cluster: Cluster, nodes: list[Node]) -> dict[str, Any]:
-    """Cores, bytes, VMs and percent; shared storage counts once, cores as used by running VMs."""
+def cluster_totals(cluster: Cluster, nodes: list[Node], *, full: bool) -> dict[str, Any]:
+    """Cores, bytes, VMs and percent; shared storage counts once, cores as used by running VMs.
+
+    Not `full`, all of them are None: they tell of other projects' VMs.
+    """
+    sums = sums_of(cluster, nodes)
+    seen = {"synced_at": cluster.seen_at, "stale": not cluster.is_online}
+    return (sums if full else dict.fromkeys(sums)) | seen
+
+
+def sums_of(cluster: Cluster, nodes: list[Node]) -> dict[str, float]:
     vms = VirtualMachine.objects.filter(
         cluster=cluster, deleted_at=None, missing_since=None
     ).aggregate(
@@ -45,6 +54,4 @@ def cluster_totals(cluster: Cluster, nodes: list[Node]) -> dict[str, Any]:
         ),
         "memory_usage_percent": percent(used_memory, total_memory),
         "storage_usage_percent": percent(used_storage, total_storage),
-        "synced_at": cluster.seen_at,
-        "stale": not cluster.is_online,
     }

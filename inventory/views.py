@@ -13,14 +13,12 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from accounts.rest import actor_of, listing, page_of, refuse_unknown_params
+from accounts.rest import PAGING, actor_of, listing, page_of, refuse_unknown_params
 from clusters.models import ONLINE, Cluster, Network, Node, Storage
 from inventory.usage import cluster_totals, percent
 from operations.refusals import Conflict, NotFound
 from vms.models import RUNNING, VirtualMachine
 from vms.series import series_body
-
-PAGING = {"limit", "cursor"}
 
 
 def nodes_of(request: Request) -> QuerySet[Node]:
@@ -127,7 +125,7 @@ class ClusterViewSet(ViewSet):
         counts = vm_counts([cluster.pk])
         is_operator = actor_of(request).is_operator
         return Response(
-            cluster_totals(cluster, nodes)
+            cluster_totals(cluster, nodes, full=is_operator)
             | {"nodes": [node_body(node, counts, full=is_operator) for node in nodes]}
         )
 

@@ -18,6 +18,7 @@ import uuid
 from typing import Any, ClassVar
 
 from django.contrib.postgres.fields import ArrayField
+from django.core.validators import MinValueValidator
 from django.db import models
 from django.db.models import Q
 
@@ -207,7 +208,7 @@ class Lane(models.Model):
 
     cluster = models.ForeignKey(Cluster, on_delete=models.CASCADE, related_name="lanes")
     key = models.CharField(max_length=120, help_text="e.g. storage:ceph, node:pve2")
-    limit = models.PositiveIntegerField(default=4)
+    limit = models.PositiveIntegerField(default=4, validators=[MinValueValidator(1)])
 
     class Meta:
         ordering = ["cluster", "key"]

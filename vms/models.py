@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from django.contrib.postgres.fields import ArrayField
 from django.contrib.postgres.indexes import GinIndex
-from django.core.validators import MaxValueValidator, MinValueValidator
+from django.core.validators import MaxValueValidator, MinValueValidator, RegexValidator
 from django.db import models
 from django.db.models import Case, F, Q, Value, When
 from django.db.models.expressions import RawSQL
@@ -64,10 +64,17 @@ def disk_gib_of(disk_bytes: int) -> float:
     return round(disk_bytes / GIB, 2) if rest else whole
 
 
+# `/vms/sizes` is a path of its own, and a size's name goes into one.
+IS_SIZE_NAME = RegexValidator(
+    r"^[a-z0-9][a-z0-9_-]{0,39}$",
+    "Give 1 to 40 small letters, digits, hyphens and underscores, the first a letter or digit.",
+)
+
+
 class Size(models.Model):
     """A named set of hardware (others say flavour, instance type)."""
 
-    name = models.SlugField(max_length=40, unique=True)
+    name = models.SlugField(max_length=40, unique=True, validators=[IS_SIZE_NAME])
     cores = models.PositiveIntegerField(
         validators=[MinValueValidator(CORES[0]), MaxValueValidator(CORES[1])]
     )

@@ -12,7 +12,7 @@ from operations.models import SUCCEEDED, Operation
 from operations.plans import Plan, Step, register
 from templates_app.models import Template
 from vms.job import VmJob, open_job
-from vms.models import SETTLED_AFTER, VirtualMachine
+from vms.models import SETTLED_AFTER, STOPPED, VirtualMachine
 from vms.reviving import same_or_new_template, same_or_new_vm, same_vm
 from vms.steps.changes import Convert, Migrate, Move, Reconfigure
 from vms.steps.creation import (
@@ -78,7 +78,9 @@ def end_creation(operation: Operation, state: str) -> None:
 def end_deletion(operation: Operation, state: str) -> None:
     free_vm(operation, state)
     if state == SUCCEEDED:
-        VirtualMachine.objects.subject_of(operation).update(deleted_at=timezone.now())
+        gone = VirtualMachine.objects.subject_of(operation)
+        # Its last state: it was stopped before.
+        gone.update(deleted_at=timezone.now(), power=STOPPED)
 
 
 def end_template_deletion(operation: Operation, state: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.validators import RegexValidator
 from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -25,15 +24,10 @@ from operations.refusals import NotFound
 from operations.rest import idempotent, shows
 from vms import sizes
 from vms.fields import StrictCharField, StrictIntegerField
-from vms.models import CORES, DISK_GIB, MEMORY_MIB, Size
+from vms.models import CORES, DISK_GIB, IS_SIZE_NAME, MEMORY_MIB, Size
 from vms.serializers import SizeSerializer
 
 COLUMNS = {"memory": "memory_mib", "disk_size": "disk_gib"}
-# `/vms/sizes` is a path of its own, and a size's name goes into one.
-IS_NAME = RegexValidator(
-    r"^[a-z0-9][a-z0-9_-]{0,39}$",
-    "Give 1 to 40 small letters, digits, hyphens and underscores, the first a letter or digit.",
-)
 
 
 class SizeChangesSerializer(StrictSerializer):
@@ -57,7 +51,7 @@ class SizeChangesSerializer(StrictSerializer):
 class NewSizeSerializer(SizeChangesSerializer):
     """`POST /sizes`."""
 
-    name = StrictCharField(max_length=40, validators=[IS_NAME])
+    name = StrictCharField(max_length=40, validators=[IS_SIZE_NAME])
     cores = StrictIntegerField(min_value=CORES[0], max_value=CORES[1])
     memory = StrictIntegerField(min_value=MEMORY_MIB[0], max_value=MEMORY_MIB[1], help_text="MiB")
     disk_size = StrictIntegerField(min_value=DISK_GIB[0], max_value=DISK_GIB[1], help_text="GiB")

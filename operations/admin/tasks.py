@@ -61,10 +61,10 @@ class OperationAdmin(EventsAreHistory, LiveMixin, LiveListMixin, VerbsMixin, Rea
         "shown_kind",
         "shown_subject",
         "shown_step",
-        "why",
-        "by",
         "age",
         "shown_took",
+        "why",
+        "by",
     ]
     list_display_links = ["shown_kind"]
     list_filter = [StateFilter, KindFilter, SinceFilter, "cluster"]

@@ -57,6 +57,13 @@ def test_cluster_status_and_sums(api, cluster, sim):
     assert sums["total_memory"] == sum(node["memory"] for node in sums["nodes"])
 
 
+def test_a_member_sees_no_sums_of_what_others_have(cluster, project):
+    sums = client_with(project, MEMBER).get("/api/v1/cluster/resources").json()
+    nodes = sums.pop("nodes")
+    assert {node["name"] for node in nodes} == {"pve", "pve2", "pve3"}
+    assert {name for name, value in sums.items() if value is not None} == {"synced_at", "stale"}
+
+
 def test_a_node_that_is_down_degrades_the_cluster(api, cluster, sim):
     sim.cause(accidents.node_down, node="pve3")
     cycle.look_at(cluster)
