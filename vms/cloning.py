@@ -15,37 +15,14 @@ from vms.changing import changed_secrets, grown_disk, user_data_of
 from vms.creation import Draft, find_size
 from vms.models import GIB, PAUSED, RUNNING, VirtualMachine
 from vms.placement import Need
-from vms.preflight import client_of, find_node
+from vms.preflight import LONG_LOOK_S, client_of, find_node
 from vms.volumes import vm_of_user_data
-
-LOOK_S = 5.0
 
 
 def draft_clone(source: VirtualMachine, asked: CloneOf, *, by: Actor) -> Draft:
-    """Asks Proxmox what its storages can do, since that is not to be guessed.
-
-    Raises Refusal.
-    """
+    """Raises Refusal."""
     node = find_node(source.cluster, asked.node).name if asked.node else source.node
-    client = client_of(source.cluster)
-    try:
-        config = client.guest_config(source.node, source.vmid, timeout_s=LOOK_S)
-        feature = client.guest_feature(
-            source.node, source.vmid, "clone" if asked.linked else "copy", timeout_s=LOOK_S
-        )
-    except ProxmoxError as error:
-        raise Unavailable("cluster_unavailable", f"The cluster cannot be asked: {error}") from None
-    if not feature.is_available:
-        how = "a linked clone of it" if asked.linked else "a full clone of it"
-        raise Conflict(
-            "clone_unsupported", f"The storage of VM {source} cannot make {how}.", field="linked"
-        )
-    if node != source.node and feature.nodes and node not in feature.nodes:
-        raise InvalidInput(
-            "node",
-            f"The disks of VM {source} are not reachable from {node}: clone it on {source.node} "
-            "and migrate the clone.",
-        )
+    config = config_of(source, asked, node)
     check_cloud_init(source, asked, config)
     seen = observe.config_values(source, config)
     vm = clone_row(source, asked, seen, by=by)
@@ -55,8 +32,8 @@ def draft_clone(source: VirtualMachine, asked: CloneOf, *, by: Actor) -> Draft:
         vm=vm,
         source_claims=((source.claim, EXCLUSIVE if runs else SHARED),),
         need=Need(
-            # One that is not started takes no memory yet.
-            cores=vm.cores,
+            # One that is not started takes none yet.
+            cores=vm.cores if asked.start_on_create else 0,
             memory_mib=vm.memory_mib if asked.start_on_create else 0,
             disk_bytes=0 if asked.linked else vm.disk_bytes,
             storages=disk_storages(config, asked.storage),
@@ -84,6 +61,33 @@ def draft_clone(source: VirtualMachine, asked: CloneOf, *, by: Actor) -> Draft:
         },
         secrets=changed_secrets(user_data_of(source), source.cluster, asked.cloud_init),
     )
+
+
+def config_of(source: VirtualMachine, asked: CloneOf, node: str) -> GuestConfig:
+    """Asks Proxmox what its storages can do, since that is not to be guessed. Raises Refusal."""
+    client = client_of(source.cluster)
+    try:
+        config = client.guest_config(source.node, source.vmid, timeout_s=LONG_LOOK_S)
+        feature = client.guest_feature(
+            source.node, source.vmid, "clone" if asked.linked else "copy", timeout_s=LONG_LOOK_S
+        )
+    except ProxmoxError as error:
+        raise Unavailable("cluster_unavailable", f"The cluster cannot be asked: {error}") from None
+    if not feature.is_available:
+        why = (
+            f"Proxmox makes linked clones of templates, and VM {source} is none, or is on a storage "
+            "that cannot make them."
+            if asked.linked
+            else f"The storage of VM {source} cannot make a full clone of it."
+        )
+        raise Conflict("clone_unsupported", why, field="linked")
+    if node != source.node and feature.nodes and node not in feature.nodes:
+        raise InvalidInput(
+            "node",
+            f"The disks of VM {source} are not reachable from {node}: clone it on {source.node} "
+            "and migrate the clone.",
+        )
+    return config
 
 
 def check_cloud_init(source: VirtualMachine, asked: CloneOf, config: GuestConfig) -> None:

@@ -12,11 +12,10 @@ from operations.refusals import InvalidInput, Unavailable
 from proxmox import ProxmoxError
 from proxmox.results import StorageContent
 from vms.placement import askable_clusters, find_cluster, is_lost
-from vms.preflight import client_of
+from vms.preflight import LONG_LOOK_S, client_of
 from vms.volumes import is_own
 
 ISO, IMPORT = "iso", "import"
-LOOK_S = 5.0
 _VOLUME = re.compile(r"(?P<storage>[A-Za-z][A-Za-z0-9_.-]*):(?P<content>\w+)/[^/\s,]+")
 _NAME = re.compile(r"[A-Za-z0-9_][^/:\s,]*")
 
@@ -43,7 +42,7 @@ def list_images(content: str, **where: str) -> Listing:
     for storage in storages.select_related("cluster").each_once():
         try:
             images = client_of(storage.cluster).storage_content(
-                storage.node, storage.name, content=content, timeout_s=LOOK_S
+                storage.node, storage.name, content=content, timeout_s=LONG_LOOK_S
             )
         except (ProxmoxError, Unavailable) as error:
             listing.silent.append(f"{storage} of {storage.cluster} did not answer: {error}")

@@ -18,6 +18,8 @@ from vms.job import is_taken
 from vms.models import ERROR, UNKNOWN, UserData, VirtualMachine
 
 LOOK_S = 1.0
+# … where nothing that is known already would do instead.
+LONG_LOOK_S = 5.0
 # Numbers in a row that Proxmox may know and inventory does not (yet).
 VMID_TRIES = 20
 
