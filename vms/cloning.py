@@ -75,8 +75,8 @@ def config_of(source: VirtualMachine, asked: CloneOf, node: str) -> GuestConfig:
         raise Unavailable("cluster_unavailable", f"The cluster cannot be asked: {error}") from None
     if not feature.is_available:
         why = (
-            f"Proxmox makes linked clones of templates, and VM {source} is none, or is on a storage "
-            "that cannot make them."
+            f"Proxmox makes linked clones of templates, and VM {source} is none, or its storage "
+            "cannot make them."
             if asked.linked
             else f"The storage of VM {source} cannot make a full clone of it."
         )
