@@ -140,7 +140,8 @@ class VmJob(Job):
     def refuse_protected(self) -> None:
         """Before what there is no way back from is asked for: its owner may have protected the VM
         since the task was accepted. Raises StepFailed."""
-        if self.vm.is_protected and self.operation.submitted_at is None:
+        was_asked = self.operation.submitted_at or self.operation.acted_at
+        if self.vm.is_protected and not was_asked:
             raise StepFailed(
                 "protected", f"VM {self.vm.vmid} is protected: set `protected` to false first."
             )
