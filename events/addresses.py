@@ -25,8 +25,9 @@ _NAME = re.compile(rf"{_LABEL}(\.{_LABEL})*\.?")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # Private ones that not every Python's `is_global` knows: a network's own NAT64, and site-local.
 _ALSO_PRIVATE = [ipaddress.ip_network(net) for net in ("64:ff9b:1::/48", "fec0::/10")]
-# The system's resolver knows no deadline; whoever waits for it does.
-_resolvers = ThreadPoolExecutor(max_workers=4, thread_name_prefix="resolver")
+# The system's resolver knows no deadline; whoever waits for it does. A lookup that hangs keeps its
+# thread, so there are many: one project's dead names are not to hold up the others' deliveries.
+_resolvers = ThreadPoolExecutor(max_workers=32, thread_name_prefix="resolver")
 
 
 class Unusable(Exception):
