@@ -21,7 +21,6 @@ from operations.models import Claim, LaneTicket, Operation
 from operations.plans import all_plans, plan_for
 from proxmox import Client
 from pve_simulator.testing import SimulatorThread
-from templates_app.models import Template
 from tests.conftest import due, run_until
 from tests.vms.cast import ask_for, vm_for
 from vms.models import CREATIONS
@@ -111,8 +110,6 @@ def impatient(settings: Any) -> None:
 
 
 def scenario(kind: str, sim: SimulatorThread, by: Actor) -> tuple[Any, Operation]:
-    # A second template of the name of the scenario's before this one would be refused.
-    Template.objects.filter(name="web").update(name="older")
     return ask_for(kind, vm_for(kind, sim, by), by)
 
 

@@ -115,6 +115,9 @@ def vm_for(kind: str, sim: SimulatorThread, by: Actor) -> Any:
         Template.objects.filter(name="built").delete()
         Template.objects.exclude(copy_of=None).delete()
         return None
+    if kind in {"convert_vm", "delete_template"}:
+        # Of its name there can be one.
+        Template.objects.filter(name="web").update(name="older")
     if kind == "delete_template":
         vm = a_vm(sim, by, running=False, linked=False)
         finish(actions.convert_vm(vm=vm, by=by))
