@@ -215,7 +215,7 @@ class Capacity:
         for name in need.storages:
             if name not in known:
                 raise InvalidInput("storage", f"{self.cluster} has no storage {name!r}.")
-        whose = f"No node of {self.cluster}"
+        whose = f"any node of {self.cluster}"
         check_size(self.nodes.values(), need.cores, need.memory_mib, whose)
 
     def objection(self, name: str, need: Need) -> str:
@@ -270,11 +270,11 @@ def check_size(nodes: Collection[Node], cores: int, memory_mib: int, whose: str)
     most_mib = max((node.memory_bytes // MIB for node in nodes), default=0)
     if 0 < most_mib < memory_mib:
         raise InvalidInput(
-            "memory", f"{whose} has {memory_mib} MiB of memory; the most is {most_mib} MiB."
+            "memory", f"{memory_mib} MiB of memory are more than {whose} has ({most_mib} MiB)."
         )
     most_cores = max((node.cores for node in nodes), default=0)
     if 0 < most_cores < cores:
-        raise InvalidInput("cores", f"{whose} has {cores} cores; the most is {most_cores}.")
+        raise InvalidInput("cores", f"{cores} cores are more than {whose} has ({most_cores}).")
 
 
 def check_fits(vm: VirtualMachine, *, cores: int, memory_mib: int, network: str) -> None:
@@ -282,7 +282,7 @@ def check_fits(vm: VirtualMachine, *, cores: int, memory_mib: int, network: str)
     node = Node.objects.filter(cluster=vm.cluster, name=vm.node, missing_since=None).first()
     if node is None:
         return
-    check_size([node], cores, memory_mib, "The VM's node")
+    check_size([node], cores, memory_mib, f"node {node.name}")
     bridges = Network.objects.filter(cluster=vm.cluster, node=vm.node).order_by("name")
     known = list(bridges.values_list("name", flat=True)) if network else []
     if known and network not in known:

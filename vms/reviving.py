@@ -65,7 +65,7 @@ def same_or_new_vm(operation: Operation) -> dict[str, Any]:
     }
     for name, value in values.items():
         setattr(vm, name, value)
-    vm.save(update_fields=values)
+    vm.save(update_fields=[*values, "updated_at"])
     operation.subject_label = str(vm)
     return {**operation.params, **placed(operation.params, placement, capacity)}
 
