@@ -209,11 +209,11 @@ def steps_body(operation: Operation) -> list[dict[str, Any]]:
 
 
 def _step_body(operation: Operation, name: str, step: dict[str, Any] | None) -> dict[str, Any]:
-    ended_at = step.get("ended_at") if step else None
+    ended_at = parse_datetime(step["ended_at"]) if step and step.get("ended_at") else None
     if ended_at:
         status = "done"
     elif operation.is_ended:
-        status, ended_at = "failed", operation.ended_at.isoformat() if operation.ended_at else None
+        status, ended_at = "failed", operation.ended_at
     else:
         is_on = name == operation.step and operation.state == RUNNING
         status = "running" if is_on else "waiting"
@@ -222,7 +222,7 @@ def _step_body(operation: Operation, name: str, step: dict[str, Any] | None) -> 
         "status": status,
         "upids": step["upids"] if step else [],
         "started_at": parse_datetime(step["started_at"]) if step else None,
-        "ended_at": parse_datetime(ended_at) if ended_at else None,
+        "ended_at": ended_at,
     }
 
 

@@ -13,7 +13,14 @@ from operations.plans import Plan, Step, register
 from templates_app.models import Template
 from vms.job import VmJob, open_job
 from vms.models import SETTLED_AFTER, STOPPED, VirtualMachine
-from vms.reviving import same_or_new_template, same_or_new_vm, same_vm
+from vms.reviving import (
+    same_or_new_template,
+    same_or_new_vm,
+    same_unprotected_vm,
+    same_vm,
+    same_vm_growing,
+    same_vm_with_a_snapshot_more,
+)
 from vms.steps.changes import Convert, Migrate, Move, Reconfigure
 from vms.steps.creation import (
     Clone,
@@ -181,6 +188,7 @@ PLANS: tuple[Plan[VmJob], ...] = (
         AttachUserData(),
         GrowDisk(),
         Observe(),
+        on_retry=same_vm_growing,
     ),
     plan("start_vm", "Start", Start()),
     plan("stop_vm", "Stop", Stop()),
@@ -190,7 +198,7 @@ PLANS: tuple[Plan[VmJob], ...] = (
     plan("suspend_vm", "Suspend", Suspend()),
     plan("resume_vm", "Resume", Resume()),
     plan("migrate_vm", "Migrate", Migrate()),
-    plan("take_snapshot", "Snapshot", TakeSnapshot()),
+    plan("take_snapshot", "Snapshot", TakeSnapshot(), on_retry=same_vm_with_a_snapshot_more),
     plan("delete_snapshot", "Delete snapshot", DeleteSnapshot()),
     plan(
         "rollback_snapshot",
@@ -202,8 +210,23 @@ PLANS: tuple[Plan[VmJob], ...] = (
         Observe(),
     ),
     plan("mark_vm", "Put the mark back", MarkAgain()),
-    plan("convert_vm", "Convert to template", DetachUserData(), Convert(), DropUserData()),
-    plan("delete_vm", "Delete", StopForDeletion(), Destroy(), DropUserData(), on_end=end_deletion),
+    plan(
+        "convert_vm",
+        "Convert to template",
+        DetachUserData(),
+        Convert(),
+        DropUserData(),
+        on_retry=same_unprotected_vm,
+    ),
+    plan(
+        "delete_vm",
+        "Delete",
+        StopForDeletion(),
+        Destroy(),
+        DropUserData(),
+        on_end=end_deletion,
+        on_retry=same_unprotected_vm,
+    ),
 )
 
 

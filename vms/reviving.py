@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from clusters.vmids import next_vmid
@@ -18,22 +17,38 @@ from vms.preflight import refuse_protected
 from vms.quota import Amount, Headroom
 from vms.sourcing import placed
 
-# What a kind takes of its project's quota, as when it was accepted.
-TAKES: dict[str, Callable[[dict[str, Any]], Amount]] = {
-    "update_vm": lambda params: Amount(**params["growth"]),
-    "take_snapshot": lambda params: Amount(snapshots=1),
-}
+
+def living_vm(operation: Operation) -> VirtualMachine:
+    """Raises Conflict when it is gone."""
+    vm: VirtualMachine | None = (
+        VirtualMachine.objects.subject_of(operation).filter(deleted_at=None).first()
+    )
+    if vm is None:
+        raise Conflict("vm_gone", f"VM {operation.subject_label} is no longer there.")
+    return vm
 
 
 def same_vm(operation: Operation) -> dict[str, Any]:
-    """Its VM must still be there, and the quota have room again. Raises Refusal."""
-    vm = VirtualMachine.objects.subject_of(operation).filter(deleted_at=None).first()
-    if vm is None:
-        raise Conflict("vm_gone", f"VM {operation.subject_label} is no longer there.")
-    if operation.kind in {"delete_vm", "convert_vm"}:
-        refuse_protected(vm)
-    if takes := TAKES.get(operation.kind):
-        Headroom(vm.project).take(takes(operation.params))
+    """Its VM must still be there. Raises Conflict."""
+    living_vm(operation)
+    return operation.params  # type: ignore[no-any-return]
+
+
+def same_unprotected_vm(operation: Operation) -> dict[str, Any]:
+    """Where there is no way back. Raises Conflict."""
+    refuse_protected(living_vm(operation))
+    return operation.params  # type: ignore[no-any-return]
+
+
+def same_vm_growing(operation: Operation) -> dict[str, Any]:
+    """The quota must have room again, as when it was accepted. Raises Conflict, NotAllowed."""
+    Headroom(living_vm(operation).project).take(Amount(**operation.params["growth"]))
+    return operation.params  # type: ignore[no-any-return]
+
+
+def same_vm_with_a_snapshot_more(operation: Operation) -> dict[str, Any]:
+    """As for growth."""
+    Headroom(living_vm(operation).project).take(Amount(snapshots=1))
     return operation.params  # type: ignore[no-any-return]
 
 
