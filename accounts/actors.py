@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from accounts.prepared import Slot
 
 if TYPE_CHECKING:
     from accounts.models import Project
@@ -39,6 +41,22 @@ class Actor:
     @property
     def may_write(self) -> bool:
         return self.role in {MEMBER, OPERATOR}
+
+
+def anybody(*, is_operator: bool, has_project: bool) -> Actor:
+    """Who stands, in what is prepared, for all who see alike; a slot is for their project."""
+    project: Any = Slot("own_project") if has_project else None
+    return Actor(name="", role=OPERATOR if is_operator else MEMBER, project=project)
+
+
+def sight_of(actor: Actor) -> dict[str, bool]:
+    """By what `anybody` stands for the actor."""
+    return {"is_operator": actor.is_operator, "has_project": actor.project is not None}
+
+
+def slots_of(actor: Actor) -> dict[str, int | None]:
+    """What goes into the slot."""
+    return {"own_project": actor.project.pk if actor.project else None}
 
 
 SYSTEM = Actor(name="izvor", role=OPERATOR)

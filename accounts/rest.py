@@ -6,7 +6,8 @@ import base64
 import binascii
 import json
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass
 from typing import Any
 
 from django.conf import settings
@@ -17,7 +18,9 @@ from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.actors import Actor
+from accounts.actors import Actor, anybody, sight_of, slots_of
+from accounts.prepared import filled
+from accounts.sql import rows
 
 LIMIT_MAX = 1000
 # Filters can be anything: not more than so many are remembered.
@@ -81,39 +84,101 @@ def refuse_unknown_params(request: Request, known: Set[str]) -> None:
         raise ValidationError(errors)
 
 
+@dataclass(frozen=True)
+class Keys:
+    """The SQL that finds the keys of a list: put together once, for its page and its count."""
+
+    sql: str
+    params: tuple[Any, ...]
+
+    def page(self, after: int | None, most: int, *, backwards: bool) -> Keys:
+        """At most so many of them, in the order of a list, from `after` on."""
+        # Of constants and of Django's own SQL.
+        sql, params = f"SELECT pk FROM ({self.sql}) AS found (pk)", self.params  # noqa: S608
+        if after is not None:
+            sql, params = f"{sql} WHERE pk {'<' if backwards else '>'} %s", (*params, after)
+        sql = f"{sql} ORDER BY pk {'DESC' if backwards else 'ASC'} LIMIT %s"
+        return Keys(sql, (*params, most))
+
+    def count(self) -> int:
+        ((count,),) = rows(f"SELECT count(*) FROM ({self.sql}) AS found", self.params)  # noqa: S608
+        return int(count)
+
+
+class Listed:
+    """A list that is long and often asked for: what is in it, by the names of the filters asked
+    for, with a slot for the value of each. Its SQL is put together once for each such set."""
+
+    def __init__(self, make: Callable[[Actor, Set[str]], QuerySet[Any]]) -> None:
+        self._make = make
+        self._made: dict[tuple[object, ...], tuple[str, tuple[Any, ...]]] = {}
+
+    def keys(self, actor: Actor, values: Mapping[str, Any]) -> Keys:
+        sight = sight_of(actor)
+        kind = (*sight.values(), frozenset(values))
+        if kind not in self._made:
+            seen = self._make(anybody(**sight), frozenset(values))
+            self._made[kind] = seen.order_by().values("pk").query.sql_with_params()
+        sql, wanted = self._made[kind]
+        return Keys(sql, filled(wanted, {**values, **slots_of(actor)}))
+
+
 def page_of(
-    request: Request, queryset: QuerySet[Any], *, order: str = "pk", columns: Sequence[str] = ()
+    request: Request, queryset: QuerySet[Any], *, order: str = "pk"
 ) -> tuple[list[Any], dict[str, Any]]:
     """One keyset page: its rows, and `count` and `next` of the list it belongs to.
 
     Pages are cut by `order` (a unique field, "-" for descending), so rows that come or go between
-    two requests shift nothing. With `columns` the rows are tuples of these instead of models; the
-    first is the order's.
+    two requests shift nothing.
     """
     limit, after = _limit(request), _cursor(request)
     field, backwards = order.removeprefix("-"), order.startswith("-")
-    rows = queryset.order_by(order)
+    found = queryset.order_by(order)
     if after is not None:
-        rows = rows.filter(**{f"{field}__{'lt' if backwards else 'gt'}": after})
-    found = list((rows.values_list(*columns) if columns else rows)[: limit + 1])
-    more = len(found) > limit
-    found = found[:limit]
-    following = None
+        found = found.filter(**{f"{field}__{'lt' if backwards else 'gt'}": after})
+    keyed = [(getattr(row, field), row) for row in found[: limit + 1]]
+    return _cut(request, keyed, limit, after, queryset.count)
+
+
+def page_by_keys(
+    request: Request,
+    listed: Listed,
+    values: Mapping[str, Any],
+    read: Callable[[Keys], list[tuple[int, Any]]],
+    *,
+    backwards: bool = False,
+) -> tuple[list[Any], dict[str, Any]]:
+    """As `page_of`, in the order of the primary keys; `read` gives each row with its key."""
+    limit, after = _limit(request), _cursor(request)
+    keys = listed.keys(actor_of(request), values)
+    keyed = read(keys.page(after, limit + 1, backwards=backwards))
+    return _cut(request, keyed, limit, after, keys.count)
+
+
+def _cut(
+    request: Request,
+    keyed: list[tuple[Any, Any]],
+    limit: int,
+    after: int | None,
+    count: Callable[[], int],
+) -> tuple[list[Any], dict[str, Any]]:
+    """Of one row more than a page has: whether another page follows, and from where."""
+    more, following = len(keyed) > limit, None
+    keyed = keyed[:limit]
     if more:
         params = request.query_params.copy()
-        last = found[-1]
-        params["cursor"] = _encode(last[0] if columns else getattr(last, field))
+        params["cursor"] = _encode(keyed[-1][0])
         following = request.build_absolute_uri(f"{request.path}?{params.urlencode()}")
     # A first page that holds all of them has counted them already.
     is_part = more or after is not None
-    count = count_of(request, queryset) if is_part else len(found)
-    return found, {"count": count, "next": following}
+    counted = count_of(request, count) if is_part else len(keyed)
+    return [row for _, row in keyed], {"count": counted, "next": following}
 
 
 _counts: dict[tuple[object, ...], tuple[float, int]] = {}
 
 
-def count_of(request: Request, queryset: QuerySet[Any]) -> int:
+def count_of(request: Request, count_them: Callable[[], int]) -> int:
     """Exact where there are few. Many are counted by this process once in a few seconds: Postgres
     goes through all of them, which would cost more than the page."""
     actor, asked = actor_of(request), request.query_params
@@ -124,7 +189,7 @@ def count_of(request: Request, queryset: QuerySet[Any]) -> int:
     counted_at, count = _counts.get(key, (0.0, 0))
     if count and now - counted_at < settings.COUNTS["kept_s"]:
         return count
-    count = queryset.count()
+    count = count_them()
     if count >= settings.COUNTS["many"]:
         if len(_counts) > MOST_COUNTS:
             _counts.clear()
@@ -134,8 +199,8 @@ def count_of(request: Request, queryset: QuerySet[Any]) -> int:
     return count
 
 
-def listing(key: str, rows: list[Any], page: dict[str, Any]) -> Response:
-    return Response({key: rows, **page})
+def listing(key: str, shown: list[Any], page: dict[str, Any]) -> Response:
+    return Response({key: shown, **page})
 
 
 def _limit(request: Request) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from django.db.models import Q
 from django.http import QueryDict
@@ -80,9 +81,22 @@ def is_of_type(kind: str, types: Iterable[str]) -> bool:
 
 def subject_filter(wanted: str) -> Q:
     """A VM by uuid, or by the VMID that its events' and tasks' label begins with."""
+    return about(subject_values(wanted))
+
+
+def subject_values(wanted: str) -> dict[str, Any]:
+    """What `about` compares with. Raises ValidationError for what is neither."""
     if _VMID.fullmatch(wanted):
-        return Q(subject_label=wanted) | Q(subject_label__startswith=f"{wanted} ")
-    return Q(subject=_uuid(wanted))
+        return {"label": wanted, "label_begin": f"{wanted} "}
+    return {"subject": _uuid(wanted)}
+
+
+def about(values: Mapping[str, Any]) -> Q:
+    """By the values of `subject_values`, or slots for them."""
+    if "subject" in values:
+        return Q(subject=values["subject"])
+    begins = Q(subject_label__startswith=values["label_begin"])
+    return Q(subject_label=values["label"]) | begins
 
 
 def is_about(event: Event, wanted: str) -> bool:

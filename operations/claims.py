@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
 
-from django.db import connection
-
-from operations.models import EXCLUSIVE, Claim, Operation
+from accounts.sql import rows
+from operations.models import Operation
 from operations.refusals import Conflict
 
 # One after the other, as they are given. Who shares an object waits only for who wants it alone.
 LOCK = """
     SELECT CASE
-        WHEN is_alone THEN pg_advisory_xact_lock(hashtextextended('claim:' || name, 0))
+        WHEN mode = 'exclusive' THEN pg_advisory_xact_lock(hashtextextended('claim:' || name, 0))
         ELSE pg_advisory_xact_lock_shared(hashtextextended('claim:' || name, 0))
     END
-    FROM unnest(%(names)s::text[], %(are_alone)s::boolean[]) AS wanted (name, is_alone)
+    FROM unnest(%(names)s::text[], %(modes)s::text[]) AS wanted (name, mode)
 """
-HOLDER = """
-    SELECT claim.operation_id
-    FROM unnest(%(names)s::text[], %(are_alone)s::boolean[]) AS wanted (name, is_alone)
-    JOIN operations_claim AS claim ON claim.object = wanted.name
-    WHERE claim.operation_id <> %(operation)s AND (wanted.is_alone OR claim.mode = 'exclusive')
-    ORDER BY claim.object, claim.id LIMIT 1
+# All of them, or the operation that holds one. It looks when the locks are held, so not before.
+CLAIM = """
+    WITH wanted AS (
+        SELECT name, mode FROM unnest(%(names)s::text[], %(modes)s::text[]) AS wanted (name, mode)
+    ), holder AS (
+        SELECT claim.operation_id
+        FROM wanted JOIN operations_claim AS claim ON claim.object = wanted.name
+        WHERE claim.operation_id <> %(operation)s AND 'exclusive' IN (wanted.mode, claim.mode)
+        ORDER BY claim.object, claim.id LIMIT 1
+    ), taken AS (
+        INSERT INTO operations_claim (object, mode, operation_id)
+        SELECT name, mode, %(operation)s FROM wanted WHERE NOT EXISTS (SELECT FROM holder)
+    )
+    SELECT operation_id FROM holder
 """
 
 
@@ -45,17 +51,7 @@ def take_claims(operation: Operation, wants: Iterable[tuple[str, str]]) -> None:
     wait for each other.
     """
     modes = dict(sorted(wants))
-    wanted: dict[str, Any] = {
-        "operation": operation.pk,
-        "names": list(modes),
-        "are_alone": [mode == EXCLUSIVE for mode in modes.values()],
-    }
-    with connection.cursor() as cursor:
-        cursor.execute(LOCK, wanted)
-        cursor.execute(HOLDER, wanted)
-        holder = cursor.fetchone()
-    if holder is not None:
-        raise Claimed(Operation.objects.get(pk=holder[0]))
-    Claim.objects.bulk_create(
-        Claim(object=name, mode=mode, operation=operation) for name, mode in modes.items()
-    )
+    wanted = {"operation": operation.pk, "names": [*modes], "modes": [*modes.values()]}
+    rows(LOCK, wanted)
+    if holders := rows(CLAIM, wanted):
+        raise Claimed(Operation.objects.get(pk=holders[0][0]))

@@ -15,11 +15,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
-from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Count, F, Q
 
+from accounts.sql import execute, rows
 from operations import queue
 from operations.models import Lane, LaneTicket, Operation
 
@@ -60,7 +60,7 @@ def end_of_line(cluster_id: int, wanted: Iterable[tuple[str, int]]) -> Place | N
     limits = dict(wanted)
     if not limits:
         return None
-    found = _rows(FILLED, cluster_id, list(limits))
+    found = rows(FILLED, [cluster_id, list(limits)])
     if len(found) < len(limits):
         _make_lanes(cluster_id, limits)
     return _full(found)
@@ -145,8 +145,7 @@ TICKETS = """
 
 
 def _take_tickets(operation: Operation, keys: Iterable[str]) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(TICKETS, [operation.pk, operation.cluster_id, list(keys)])
+    execute(TICKETS, [operation.pk, operation.cluster_id, list(keys)])
 
 
 # Of each lane the first in line, as many as there is room for; those for whom there is room in all
@@ -182,7 +181,7 @@ ADMISSION = """
 
 
 def _let_pass(cluster_id: int) -> set[int]:
-    return {operation for (operation,) in _rows(ADMISSION, cluster_id)}
+    return {operation for (operation,) in rows(ADMISSION, [cluster_id])}
 
 
 # Of each lane where it waits: how many are through, and how many wait before it.
@@ -200,13 +199,13 @@ BEFORE = """
 
 def _place(operation: Operation) -> Place | None:
     """Where it waits, None when it is through."""
-    found = _rows(BEFORE, operation.pk)
+    found = rows(BEFORE, [operation.pk])
     # An operator may have raised a limit in this moment: then it is called at once.
     return _full(found) or (Place(found[0][0], found[0][1], 1) if found else None)
 
 
 def _come_if_there_is_room(operation: Operation) -> None:
-    if _full(_rows(BEFORE, operation.pk)) is None:
+    if _full(rows(BEFORE, [operation.pk])) is None:
         queue.wake(operation, waiting_for="")
 
 
@@ -217,12 +216,6 @@ def _full(lanes: Iterable[tuple[str, int, int, int]]) -> Place | None:
     )
     longest = max(places, key=attrgetter("position"), default=None)
     return longest if longest and longest.position > 0 else None
-
-
-def _rows(sql: str, *params: int | list[str]) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
-        cursor.execute(sql, params)
-        return cursor.fetchall()  # type: ignore[no-any-return]
 
 
 def call(operation: Operation) -> None:
@@ -237,7 +230,4 @@ def _call_all(called: set[int]) -> None:
 
 def _lock(cluster_id: int) -> None:
     """Who passes is decided one at a time on a cluster."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"lanes:{cluster_id}"]
-        )
+    rows("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"lanes:{cluster_id}"])

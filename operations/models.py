@@ -178,6 +178,11 @@ class Operation(models.Model):
     def is_ended(self) -> bool:
         return self.state in ENDED
 
+    @property
+    def placement(self) -> dict[str, Any] | None:
+        """Of what makes a VM: on which node, and why there."""
+        return self.params.get("placement")  # type: ignore[no-any-return]
+
 
 class Claim(models.Model):
     """Who works on what: one exclusive holder of an object, or any number of shared ones."""

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import datetime
 import json
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import wraps
-from typing import Any
+from functools import cache, wraps
+from typing import Any, NamedTuple
 
+import orjson
 from django.http import HttpRequest
 from django.utils.dateparse import parse_datetime
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.rest import actor_of
+from accounts.rest import Keys, actor_of
+from accounts.sql import rows
 from operations import idempotency
-from operations.models import RUNNING, SUCCEEDED, IdempotencyKey, Operation
+from operations.models import ENDED, RUNNING, SUCCEEDED, IdempotencyKey, Operation
 from operations.plans import UnknownHere, plan_for
 from operations.refusals import InvalidInput
 
@@ -150,15 +154,60 @@ def final_answer(operations: list[Operation]) -> tuple[int, dict[str, Any], str]
     return shape.status, body, f"/api/v1/{shape.many}/{made['uuid']}" if made else ""
 
 
-# What `task_body` shows: a list reads no more of its rows.
-SHOWN = (
-    *("uuid", "kind", "state", "subject_label", "by", "params", "steps", "step", "is_undoing"),
-    *("upid", "progress", "waiting_for", "warnings", "error", "error_code"),
-    *("created_at", "started_at", "ended_at"),
-)
+class Shown(NamedTuple):
+    """What of an operation its body shows: a list reads no more, and makes no models."""
+
+    pk: int
+    uuid: uuid.UUID
+    kind: str
+    state: str
+    subject_label: str
+    by: str
+    placement: dict[str, Any] | None
+    steps: list[dict[str, Any]]
+    step: str
+    is_undoing: bool
+    upid: str
+    progress: float | None
+    waiting_for: str
+    warnings: list[str]
+    error: str
+    error_code: str
+    created_at: datetime.datetime
+    started_at: datetime.datetime | None
+    ended_at: datetime.datetime | None
+
+    @property
+    def is_ended(self) -> bool:
+        return self.state in ENDED
 
 
-def task_body(operation: Operation) -> dict[str, Any]:
+JSON = [Shown._fields.index(name) for name in ("placement", "steps", "warnings")]
+
+
+def tasks_of(keys: Keys) -> list[tuple[int, dict[str, Any]]]:
+    """As the API shows them, each with its key, the newest first."""
+    everything, params = _everything()
+    sql = f"{everything}.id = ANY(ARRAY({keys.sql})) ORDER BY 1 DESC"
+    return [(row[0], task_body(_read(row))) for row in rows(sql, [*params, *keys.params])]
+
+
+def _read(row: tuple[Any, ...]) -> Shown:
+    values = list(row)
+    for place in JSON:
+        values[place] = orjson.loads(values[place] or "null")
+    return Shown._make(values)
+
+
+@cache
+def _everything() -> tuple[str, tuple[Any, ...]]:
+    """Put together once, as for VMs."""
+    paths = ["params__placement" if name == "placement" else name for name in Shown._fields]
+    everything, params = Operation.objects.order_by().values_list(*paths).query.sql_with_params()
+    return f"{everything} WHERE {Operation._meta.db_table}", params
+
+
+def task_body(operation: Operation | Shown) -> dict[str, Any]:
     """A task as the API shows it."""
     upids = [upid for step in operation.steps for upid in step["upids"]]
     upid = operation.upid or (upids[-1] if upids else None)
@@ -169,7 +218,7 @@ def task_body(operation: Operation) -> dict[str, Any]:
         "upid": upid,
         "node": upid.split(":")[1] if upid else None,
         "vmid": operation.subject_label.split(" ")[0] or None,
-        "placement": operation.params.get("placement"),
+        "placement": operation.placement,
         "progress": operation.progress,
         "step": None if operation.is_ended else operation.step,
         "steps": steps_body(operation),
@@ -185,7 +234,7 @@ def task_body(operation: Operation) -> dict[str, Any]:
     }
 
 
-def exit_status(operation: Operation) -> str | None:
+def exit_status(operation: Operation | Shown) -> str | None:
     """In Proxmox's manner: OK, WARNINGS: n, or the error."""
     if not operation.is_ended:
         return None
@@ -194,7 +243,7 @@ def exit_status(operation: Operation) -> str | None:
     return f"WARNINGS: {len(operation.warnings)}" if operation.warnings else "OK"
 
 
-def steps_body(operation: Operation) -> list[dict[str, Any]]:
+def steps_body(operation: Operation | Shown) -> list[dict[str, Any]]:
     """The steps taken, the present one, and those to come."""
     taken = {step["name"]: step for step in operation.steps}
     names = [step["name"] for step in operation.steps]
@@ -208,7 +257,9 @@ def steps_body(operation: Operation) -> list[dict[str, Any]]:
     return [_step_body(operation, name, taken.get(name)) for name in names]
 
 
-def _step_body(operation: Operation, name: str, step: dict[str, Any] | None) -> dict[str, Any]:
+def _step_body(
+    operation: Operation | Shown, name: str, step: dict[str, Any] | None
+) -> dict[str, Any]:
     ended_at = parse_datetime(step["ended_at"]) if step and step.get("ended_at") else None
     if ended_at:
         status = "done"

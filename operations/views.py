@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from collections.abc import Set
 from functools import partial
 from typing import Any
 
 from django.db import transaction
+from django.db.models import QuerySet
 from rest_framework.decorators import action
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
+from accounts.actors import Actor
+from accounts.prepared import Slot
 from accounts.rest import (
     PAGING,
+    Listed,
     NothingSerializer,
     actor_of,
     is_storable,
     listing,
-    page_of,
+    page_by_keys,
     parse,
     refuse_unknown_params,
 )
 from clusters.connect import connect
 from clusters.models import Cluster, Node
-from events.wanted import subject_filter
+from events.wanted import about, subject_values
 from operations import idempotency, retrying
 from operations.enqueue import request_cancel
 from operations.models import CANCELED, ENDED, UNFINISHED, Operation
 from operations.refusals import Conflict, NotFound
-from operations.rest import SHOWN, accepted, idempotent, task_body
+from operations.rest import accepted, idempotent, task_body, tasks_of
 from proxmox import Client, Upid
 from proxmox import NotFound as NotInProxmox
 from proxmox.results import TaskStatus
@@ -42,6 +47,19 @@ READ_S = 5.0
 OF_A_UPID = {"node", "cluster"}
 
 
+def listed(by: Actor, asked: Set[str]) -> QuerySet[Operation]:
+    slots = {name: Slot(name) for name in asked}
+    found = Operation.objects.visible_to(by)
+    if "status" in slots:
+        found = found.filter(state=slots.pop("status"))
+    if "kind" in slots:
+        found = found.filter(kind=slots.pop("kind"))
+    return found.filter(about(slots)) if slots else found
+
+
+LISTED = Listed(listed)
+
+
 class TaskViewSet(ViewSet):
     """Tasks: what an action set in motion."""
 
@@ -50,17 +68,12 @@ class TaskViewSet(ViewSet):
     def list(self, request: Request) -> Response:
         refuse_unknown_params(request, {"status", "vm", "kind"} | PAGING)
         asked = request.query_params
-        queryset = Operation.objects.visible_to(actor_of(request))
-        if asked.get("status"):
-            if asked["status"] not in STATES:
-                raise ValidationError({"status": [f"Give one of {', '.join(STATES)}."]})
-            queryset = queryset.filter(state=asked["status"])
-        if asked.get("kind"):
-            queryset = queryset.filter(kind=asked["kind"])
+        if asked.get("status") and asked["status"] not in STATES:
+            raise ValidationError({"status": [f"Give one of {', '.join(STATES)}."]})
+        values = {name: asked[name] for name in ("status", "kind") if asked.get(name)}
         if asked.get("vm"):
-            queryset = queryset.filter(subject_filter(asked["vm"]))
-        rows, page = page_of(request, queryset.only(*SHOWN), order="-pk")
-        return listing("tasks", [task_body(operation) for operation in rows], page)
+            values |= subject_values(asked["vm"])
+        return listing("tasks", *page_by_keys(request, LISTED, values, tasks_of, backwards=True))
 
     def retrieve(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, OF_A_UPID)

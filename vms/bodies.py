@@ -13,8 +13,9 @@ from inspect import signature
 from typing import Any
 
 import orjson
-from django.db import connection
 
+from accounts.rest import Keys
+from accounts.sql import rows
 from clusters.models import ONLINE
 from operations.models import Operation
 from vms.models import VirtualMachine, disk_gib_of
@@ -38,32 +39,32 @@ _PATHS = {
 
 def vm_body(vm: VirtualMachine) -> dict[str, Any]:
     """As the row is now, whatever the model in hand says."""
-    return bodies_of([vm.pk])[0]
+    return _body("id", vm.pk)
 
 
 def body_of_subject(operation: Operation) -> dict[str, Any]:
     """Of the VM that an operation works on, deleted or not."""
-    return _bodies("uuid", [operation.subject])[0]
+    return _body("uuid", operation.subject)
 
 
-def bodies_of(pks: list[int]) -> list[dict[str, Any]]:
-    """In the order of the keys."""
-    return _bodies("id", pks)
+def bodies_of(keys: Keys) -> list[tuple[int, dict[str, Any]]]:
+    """Each with its key, in their order."""
+    sql = f"{_everything()}.id = ANY(ARRAY({keys.sql})) ORDER BY 1"
+    return [(row[0], body_of(*row)) for row in rows(sql, keys.params)]
 
 
-def _bodies(key: str, values: list[Any]) -> list[dict[str, Any]]:
-    with connection.cursor() as cursor:
-        cursor.execute(_statement(key), [values])
-        return [body_of(*row) for row in cursor.fetchall()]
+def _body(key: str, value: int | uuid.UUID | None) -> dict[str, Any]:
+    ((*columns,),) = rows(f"{_everything()}.{key} = %s", [value])
+    return body_of(*columns)
 
 
 @cache
-def _statement(key: str) -> str:
+def _everything() -> str:
     """The same for every list, whatever its filters: putting these columns and joins into SQL takes
     Django longer than Postgres takes to find a hundred VMs."""
     paths = [_PATHS.get(name, name) for name in signature(body_of).parameters]
     everything, _ = VirtualMachine.objects.order_by().values_list(*paths).query.sql_with_params()
-    return f"{everything} WHERE {VirtualMachine._meta.db_table}.{key} = ANY(%s) ORDER BY 1"
+    return f"{everything} WHERE {VirtualMachine._meta.db_table}"
 
 
 def body_of(

@@ -6,12 +6,15 @@ import re
 import uuid
 from copy import copy
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any
 
 from django.conf import settings
+from django.db.models import QuerySet
 from django.db.models.base import ModelState
 
-from accounts.actors import Actor
+from accounts.actors import Actor, anybody, sight_of, slots_of
+from accounts.prepared import Prepared, Slot
 from clusters.models import Cluster
 from operations.models import SHARED
 from operations.refusals import Conflict, InvalidInput, Refusal
@@ -66,7 +69,7 @@ def draft_vm(asked: NewVm, *, by: Actor) -> Draft:
     size = find_size(asked.size)
     disk_gib = wanted_disk(asked, size, template)
     check_cloud_init(asked.cloud_init, template)
-    family = template.family()
+    family = [template, *COPIES(original=template.pk)]
     sources = [Source.of(member) for member in family]
     moves = goes_elsewhere(asked, template, sources)
     storages, storages_at = storages_of(sources)
@@ -217,12 +220,11 @@ def find_template(wanted: str, *, cluster: str, by: Actor) -> Template:
 
     Raises InvalidInput (unknown, ambiguous), Unavailable (its cluster is).
     """
-    templates = Template.objects.visible_to(by).select_related("cluster")
-    if cluster:
-        templates = templates.filter(cluster=find_cluster(cluster))
-    is_vmid = re.fullmatch(r"[0-9]{3,9}", wanted)
-    found = list(templates.filter(vmid=int(wanted)) if is_vmid else [])
-    found = found or list(templates.originals().filter(name=wanted))
+    where = {"cluster": find_cluster(cluster).pk if cluster else None, **slots_of(by)}
+    found, kinds = [], {"in_cluster": bool(cluster), **sight_of(by)}
+    if re.fullmatch(r"[0-9]{3,9}", wanted):
+        found = templates("vmid", **kinds)(wanted=int(wanted), **where)
+    found = found or templates("name", **kinds)(wanted=wanted, **where)
     if not found:
         raise InvalidInput(
             "template", f"There is no template {wanted!r}.", code="template_not_found"
@@ -244,10 +246,33 @@ def find_template(wanted: str, *, cluster: str, by: Actor) -> Template:
     return template
 
 
+@cache
+def templates(
+    field: str, *, in_cluster: bool, is_operator: bool, has_project: bool
+) -> Prepared[Template]:
+    """Those that the caller may see, by VMID or, the originals, by name."""
+
+    def make() -> QuerySet[Template]:
+        seen = Template.objects.visible_to(
+            anybody(is_operator=is_operator, has_project=has_project)
+        )
+        seen = seen.filter(cluster=Slot("cluster")) if in_cluster else seen
+        seen = seen if field == "vmid" else seen.originals()
+        return seen.filter(**{field: Slot("wanted")}).select_related("cluster")
+
+    return Prepared(make)
+
+
+COPIES = Prepared(
+    lambda: Template.objects.living().filter(copy_of=Slot("original")).order_by("vmid")
+)
+SIZES = Prepared(lambda: Size.objects.filter(name=Slot("name")).order_by())
+
+
 def find_size(name: str) -> Size | None:
     if not name:
         return None
-    size = Size.objects.filter(name=name).first()
+    size = next(iter(SIZES(name=name)), None)
     if size is None:
         known = ", ".join(Size.objects.values_list("name", flat=True))
         raise InvalidInput(

@@ -6,12 +6,10 @@ import datetime
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from clusters.models import Cluster
-from clusters.vmids import next_vmid
 from operations import lanes
 from operations.enqueue import secrets_of
 from operations.models import Operation
@@ -20,20 +18,9 @@ from proxmox import Client, NotFound, Unreachable, Upid
 from proxmox.results import GuestConfig, GuestStatus, Snapshot
 from vms.marks import Mark, read_mark
 from vms.models import GivenUpVmid, VirtualMachine
+from vms.vmids import next_vmid
 
 READ_S = 10.0
-IS_TAKEN = """
-    SELECT EXISTS (
-        SELECT FROM vms_virtualmachine
-        WHERE cluster_id = %(cluster)s AND vmid = %(vmid)s AND deleted_at IS NULL
-    ) OR EXISTS (
-        SELECT FROM templates_app_template
-        WHERE cluster_id = %(cluster)s AND vmid = %(vmid)s AND missing_since IS NULL
-    ) OR EXISTS (
-        SELECT FROM vms_givenupvmid
-        WHERE cluster_id = %(cluster)s AND vmid = %(vmid)s AND until > now()
-    )
-"""
 # A restart of the cluster filesystem takes seconds; after this long an empty list is the truth.
 EMPTY_FOR_S = 60.0
 
@@ -164,7 +151,7 @@ class VmJob(Job):
     def take_another_vmid(self) -> None:
         """Another guest has our provisional number: take the next, warn, say so to who asks."""
         old = self.vm.vmid
-        new = next_vmid(self.operation.cluster, lambda vmid: is_taken(self.operation.cluster, vmid))
+        new = next_vmid(self.operation.cluster)
         with transaction.atomic():
             rows = VirtualMachine.objects.filter(pk=self.vm.pk, vmid=old).update(vmid=new)
             if rows != 1:
@@ -239,11 +226,3 @@ def open_job(operation: Operation, client: Client) -> VmJob:
     if vm is None:
         raise StepFailed("vm_gone", "Izvor's record of the VM was removed meanwhile.")
     return VmJob(operation=operation, client=client, vm=vm)
-
-
-def is_taken(cluster: Cluster, vmid: int) -> bool:
-    """Known to be in use: by a living VM or a template, or given up to a foreign VM lately."""
-    with connection.cursor() as cursor:
-        cursor.execute(IS_TAKEN, {"cluster": cluster.pk, "vmid": vmid})
-        (found,) = cursor.fetchone()
-    return bool(found)

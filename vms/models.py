@@ -20,6 +20,7 @@ from django.db.models.expressions import RawSQL
 
 from accounts.actors import Actor
 from accounts.models import Project
+from accounts.prepared import Slot
 from clusters.models import Cluster
 from operations.models import Operation
 
@@ -60,8 +61,7 @@ SETTLED_AFTER = datetime.timedelta(seconds=15)
 
 def disk_gib_of(disk_bytes: int) -> float:
     """GiB, as a whole number where it is one."""
-    whole, rest = divmod(disk_bytes, GIB)
-    return round(disk_bytes / GIB, 2) if rest else whole
+    return round(disk_bytes / GIB, 2) if disk_bytes % GIB else disk_bytes // GIB
 
 
 # `/vms/sizes` is a path of its own, and a size's name goes into one.
@@ -292,8 +292,7 @@ class GivenUpVmid(models.Model):
         return f"{self.vmid} is now {self.vm.vmid}"
 
     @staticmethod
-    def has(vmid: int) -> RawSQL:
-        """Whether it is one, on any cluster. Asked with each VM that is named by its number, so in
-        plain SQL, which costs Django nothing to put together."""
+    def has(vmid: Slot) -> RawSQL:
+        """Whether it is one, on any cluster."""
         exists = "EXISTS (SELECT FROM vms_givenupvmid WHERE vmid = %s AND until > now())"
         return RawSQL(exists, [vmid], models.BooleanField())  # noqa: S611  (a constant)

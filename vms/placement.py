@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from django.db import connection
 from django.utils import timezone
 
+from accounts.prepared import Prepared, Slot
+from accounts.sql import rows
 from clusters.models import ONLINE, UNREACHABLE, Cluster, Network, Node, Storage
 from operations.refusals import Conflict, InvalidInput, Unavailable
 from vms.models import GIB, MIB, RUNNING, VirtualMachine
@@ -100,12 +101,14 @@ def choose_alone(cluster: Cluster) -> None:
 
     Each then sees what the others have placed: fifty at once do not all choose the same node.
     """
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"placement:{cluster.pk}"]
-        )
+    rows("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"placement:{cluster.pk}"])
 
 
+# Ordered as far as it is seen; by default they are by their cluster first.
+_OF_A_CLUSTER = {"cluster": Slot("cluster")}
+NODES = Prepared(lambda: Node.objects.filter(**_OF_A_CLUSTER, missing_since=None).order_by("name"))
+STORAGES = Prepared(lambda: Storage.objects.filter(**_OF_A_CLUSTER, missing_since=None).order_by())
+BRIDGES = Prepared(lambda: Network.objects.filter(**_OF_A_CLUSTER).only("node", "name").order_by())
 # MiB by node: of VMs that run or are worked on, and of the latter alone.
 PROMISED = """
     SELECT node, sum(memory_mib),
@@ -124,15 +127,11 @@ class Capacity:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
-        # Ordered as far as it is seen; by default they are by their cluster first.
-        nodes = Node.objects.filter(cluster=cluster, missing_since=None).order_by("name")
-        storages = Storage.objects.filter(cluster=cluster, missing_since=None).order_by()
-        bridges = Network.objects.filter(cluster=cluster).order_by()
-        self.nodes = {node.name: node for node in nodes}
-        self.storages = {(storage.node, storage.name): storage for storage in storages}
+        self.nodes = {node.name: node for node in NODES(cluster=cluster.pk)}
+        self.storages = {(one.node, one.name): one for one in STORAGES(cluster=cluster.pk)}
         self.bridges: dict[str, set[str]] = defaultdict(set)
-        for node, name in bridges.values_list("node", "name"):
-            self.bridges[node].add(name)
+        for bridge in BRIDGES(cluster=cluster.pk):
+            self.bridges[bridge.node].add(bridge.name)
 
     def choose(self, need: Need) -> Placement:
         """The node for a VM that needs this much.
@@ -254,9 +253,8 @@ class Capacity:
         counts only the memory they have touched. So what counts is the larger of two: what is used
         now and what was promised to VMs on their way; or all that was promised.
         """
-        with connection.cursor() as cursor:
-            cursor.execute(PROMISED, {"cluster": self.cluster.pk, "running": RUNNING})
-            mib = {node: (all_mib, coming_mib) for node, all_mib, coming_mib in cursor.fetchall()}
+        promised = rows(PROMISED, {"cluster": self.cluster.pk, "running": RUNNING})
+        mib = {node: (all_mib, coming_mib) for node, all_mib, coming_mib in promised}
         free = {}
         for name, node in self.nodes.items():
             all_mib, coming_mib = mib.get(name, (0, 0))

@@ -9,13 +9,12 @@ from django.conf import settings
 from accounts.crypto import Unsealable
 from clusters.connect import connect
 from clusters.models import Cluster, Node, Storage
-from clusters.vmids import NoVmidLeft, next_vmid
 from operations.refusals import Conflict, InvalidInput, NotFound, Unavailable
 from proxmox import Client, ProxmoxError, TimedOut, Unreachable
 from proxmox import NotFound as NotInProxmox
 from vms import observe
-from vms.job import is_taken
 from vms.models import ERROR, UNKNOWN, UserData, VirtualMachine
+from vms.vmids import next_vmid, next_vmids
 
 LOOK_S = 1.0
 # … where nothing that is known already would do instead.
@@ -42,17 +41,13 @@ def give_vmids(cluster: Cluster, vms: list[VirtualMachine]) -> None:
     """
     client = client_of(cluster)
     until = time.monotonic() + LOOK_S
-    try:
-        for vm in vms:
-            vm.vmid = free_vmid(cluster, client, until)
-    except NoVmidLeft as error:
-        raise Conflict("no_vmid_left", str(error)) from None
+    for vm, vmid in zip(vms, next_vmids(cluster, len(vms)), strict=True):
+        vm.vmid = free_vmid(cluster, client, until, vmid)
 
 
-def free_vmid(cluster: Cluster, client: Client, until: float) -> int:
-    vmid = 0
+def free_vmid(cluster: Cluster, client: Client, until: float, vmid: int) -> int:
+    """This number, or the next that Proxmox says is free."""
     for _ in range(VMID_TRIES):
-        vmid = next_vmid(cluster, lambda vmid: is_taken(cluster, vmid))
         left_s = until - time.monotonic()
         if left_s <= 0:
             break
@@ -68,6 +63,7 @@ def free_vmid(cluster: Cluster, client: Client, until: float) -> int:
             ) from None
         except ProxmoxError:
             break
+        vmid = next_vmid(cluster)
     return vmid
 
 

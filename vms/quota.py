@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from django.db.models import Count, Sum
 
 from accounts.models import Project, Quota
+from accounts.prepared import Prepared, Slot
 from operations.models import Operation
 from operations.refusals import Conflict, NotAllowed
 from templates_app.models import Template
@@ -67,6 +68,9 @@ def hold(project: Project) -> Project:
     return project
 
 
+QUOTAS = Prepared(lambda: Quota.objects.select_for_update().filter(project=Slot("project")))
+
+
 class Headroom:
     """What a project may still take. In the transaction that writes the rows.
 
@@ -78,8 +82,7 @@ class Headroom:
         if project is not None:
             hold(project)
         self.project = project
-        quotas = Quota.objects.select_for_update().filter(project=project)
-        self.quota = quotas.first() if project else None
+        self.quota = next(iter(QUOTAS(project=project.pk)), None) if project else None
         self.used = usage_of(project) if self.quota else Amount()
         self.added = Amount()
 

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from clusters.vmids import next_vmid
 from operations.models import Operation
 from operations.refusals import Conflict
 from templates_app.models import Template
 from vms.building import check_name_is_free
 from vms.copying import check_is_not_there
-from vms.job import is_taken
 from vms.models import VirtualMachine
 from vms.placement import Capacity, Need, choose_alone
 from vms.preflight import refuse_protected
 from vms.quota import Amount, Headroom
 from vms.sourcing import placed
+from vms.vmids import next_vmid
 
 
 def living_vm(operation: Operation) -> VirtualMachine:
@@ -72,7 +71,7 @@ def same_or_new_vm(operation: Operation) -> dict[str, Any]:
     placement = capacity.choose(need)
     headroom.take(Amount.of(vm))
     values = {
-        "vmid": next_vmid(cluster, lambda vmid: is_taken(cluster, vmid)),
+        "vmid": next_vmid(cluster),
         "node": placement.node,
         **dict.fromkeys(("deleted_at", "missing_since", "smbios_uuid")),
         "has_failed": False,

@@ -17,7 +17,7 @@ from vms.fields import (
     StrictChoiceField,
     StrictIntegerField,
 )
-from vms.models import CORES, DISK_GIB, MEMORY_MIB, OSTYPES, Size, VirtualMachine
+from vms.models import CORES, DISK_GIB, MEMORY_MIB, OSTYPES, VirtualMachine
 
 COUNT_MAX = 100
 _METADATA_KEY = re.compile(r"[A-Za-z0-9_.:/-]{1,128}")
@@ -253,15 +253,6 @@ def changes_of(checked: dict[str, Any]) -> VmChanges:
         network=checked.get("network"),
         cloud_init=cloud_init_of(checked["cloud_init"]) if "cloud_init" in checked else None,
     )
-
-
-class SizeSerializer(serializers.ModelSerializer[Size]):
-    memory = serializers.IntegerField(source="memory_mib", help_text="MiB")
-    disk_size = serializers.IntegerField(source="disk_gib", help_text="GiB")
-
-    class Meta:
-        model = Size
-        fields = ["name", "cores", "memory", "disk_size", "description"]
 
 
 def is_stale(vm: VirtualMachine) -> bool:

@@ -25,7 +25,6 @@ from operations.rest import idempotent, shows
 from vms import sizes
 from vms.fields import StrictCharField, StrictIntegerField
 from vms.models import CORES, DISK_GIB, IS_SIZE_NAME, MEMORY_MIB, Size
-from vms.serializers import SizeSerializer
 
 COLUMNS = {"memory": "memory_mib", "disk_size": "disk_gib"}
 
@@ -64,6 +63,16 @@ def find_size(name: str) -> Size:
     return size
 
 
+def size_body(size: Size) -> dict[str, Any]:
+    return {
+        "name": size.name,
+        "cores": size.cores,
+        "memory": size.memory_mib,
+        "disk_size": size.disk_gib,
+        "description": size.description,
+    }
+
+
 class SizeViewSet(ViewSet):
     """Sizes: named sets of hardware."""
 
@@ -73,18 +82,18 @@ class SizeViewSet(ViewSet):
     def list(self, request: Request) -> Response:
         refuse_unknown_params(request, PAGING)
         rows, page = page_of(request, Size.objects.all())
-        return listing("sizes", list(SizeSerializer(rows, many=True).data), page)
+        return listing("sizes", [size_body(size) for size in rows], page)
 
     def retrieve(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, set())
-        return Response(SizeSerializer(find_size(pk)).data)
+        return Response(size_body(find_size(pk)))
 
     @idempotent
     def create(self, request: Request) -> Response:
         refuse_unknown_params(request, set())
         size = sizes.create_size(values=parse(NewSizeSerializer, request), by=actor_of(request))
         headers = {"Location": f"/api/v1/sizes/{size.name}"}
-        return Response(SizeSerializer(size).data, status=201, headers=headers)
+        return Response(size_body(size), status=201, headers=headers)
 
     @idempotent
     def partial_update(self, request: Request, pk: str) -> Response:
@@ -92,7 +101,7 @@ class SizeViewSet(ViewSet):
         size = find_size(pk)
         changes = parse(SizeChangesSerializer, request)
         sizes.change_size(size, changes=changes, by=actor_of(request))
-        return Response(SizeSerializer(size).data)
+        return Response(size_body(size))
 
     @idempotent
     def destroy(self, request: Request, pk: str) -> Response:
@@ -103,4 +112,4 @@ class SizeViewSet(ViewSet):
 
 @shows("size")
 def shown_size(request: Request, name: str) -> dict[str, Any]:
-    return dict(SizeSerializer(find_size(name)).data)
+    return size_body(find_size(name))

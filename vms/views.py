@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 import uuid
+from collections.abc import Set
+from functools import cache
+from typing import Any
 
 from django.db.models import QuerySet
 from django.db.models.functions import Now
@@ -13,11 +16,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
+from accounts.actors import Actor, anybody, sight_of, slots_of
+from accounts.prepared import Prepared, Slot
 from accounts.rest import (
     PAGING,
+    Listed,
     actor_of,
     listing,
-    page_of,
+    page_by_keys,
     parse,
     public_origin,
     refuse_unknown_params,
@@ -40,51 +46,116 @@ from vms.series import series_body
 from vms.size_views import SizeViewSet
 from vms.verbs import VERBS, ActionName
 
-FILTERS = {"node", "cluster", "status", "tag", "template", "name", "search", "project"}
+VMID = r"[0-9]{3,9}"
+# What the list can be filtered by, and what is compared with it.
+FILTERS = {
+    "node": "node",
+    "cluster": "cluster__name",
+    "template": "template_name",
+    "name": "name",
+    "project": "project__name",
+    "status": "status",
+    "tag": "tags__contains",
+    "search": "name__icontains",
+}
 
 
-def find_vm(request: Request, wanted: str, *, is_for_reading: bool = False) -> VirtualMachine:
-    """By VMID (with `?cluster=` where two clusters have it) or uuid; for reading its key is enough.
+def listed(by: Actor, asked: Set[str]) -> QuerySet[VirtualMachine]:
+    """By filters, and by what a path can name: a uuid, or a VMID that no other VM has given up."""
+    columns = FILTERS | {"uuid": "uuid", "vmid": "vmid"}
+    seen = VirtualMachine.objects.visible_to(by)
+    seen = seen.filter(**{columns[name]: Slot(name) for name in asked})
+    return seen.exclude(GivenUpVmid.has(Slot("vmid"))) if "vmid" in asked else seen
+
+
+LISTED = Listed(listed)
+
+
+def body_of_vm(request: Request, wanted: str) -> dict[str, Any]:
+    """As `find_vm`, by the statement of the list: nothing but what is shown is read."""
+    values: dict[str, Any] = {}
+    if re.fullmatch(VMID, wanted):
+        values["vmid"] = int(wanted)
+        if cluster := request.query_params.get("cluster"):
+            values["cluster"] = cluster
+    else:
+        values["uuid"] = as_uuid(wanted)
+    found = bodies_of(LISTED.keys(actor_of(request), values))
+    if len(found) == 1:
+        return found[0][1]
+    # None, or in two clusters: that one says so.
+    return vm_body(find_vm(request, wanted))
+
+
+def find_vm(request: Request, wanted: str) -> VirtualMachine:
+    """By VMID (with `?cluster=` where two clusters have it) or uuid.
 
     Raises NotFound for what the caller may not see too, Conflict for an ambiguous or given-up VMID.
     """
-    visible = VirtualMachine.objects.visible_to(actor_of(request)).order_by()
-    visible = visible.only("pk") if is_for_reading else visible.select_related("cluster")
-    if re.fullmatch(r"[0-9]{3,9}", wanted):
-        return _find_by_vmid(request, visible, int(wanted))
+    if re.fullmatch(VMID, wanted):
+        return _find_by_vmid(request, int(wanted))
+    actor = actor_of(request)
+    vms: Prepared[VirtualMachine] = finder("uuid", **sight_of(actor))
+    for vm in vms(wanted=as_uuid(wanted), **slots_of(actor)):
+        return vm
+    raise NotFound("vm_not_found", f"There is no VM {wanted[:64]!r}.")
+
+
+def as_uuid(text: str) -> uuid.UUID | None:
+    """None, which is nobody's, for what is none."""
     try:
-        vm = next(iter(visible.filter(uuid=uuid.UUID(wanted))), None)
+        return uuid.UUID(text)
     except ValueError:
-        vm = None
-    if vm is None:
-        raise NotFound("vm_not_found", f"There is no VM {wanted[:64]!r}.")
-    return vm
+        return None
 
 
-def _find_by_vmid(request: Request, visible: QuerySet[VirtualMachine], vmid: int) -> VirtualMachine:
-    cluster = request.query_params.get("cluster")
-    here = visible.filter(cluster__name=cluster) if cluster else visible
-    found = list(here.filter(vmid=vmid).annotate(is_given_up=GivenUpVmid.has(vmid))[:2])
+def _find_by_vmid(request: Request, vmid: int) -> VirtualMachine:
+    actor, cluster = actor_of(request), request.query_params.get("cluster")
+    vms = finder("vmid", in_cluster=bool(cluster), **sight_of(actor))
+    found = vms(wanted=vmid, cluster=cluster, **slots_of(actor))
     if len(found) > 1:
         names = " and ".join(sorted(vm.cluster.name for vm in found))
         raise Conflict(
             "vmid_ambiguous", f"VMID {vmid} is in {names}: add ?cluster=, or use the uuid."
         )
     # Hardly ever, so that the caller's rights are asked about only then.
-    given_up = (not found or found[0].is_given_up) and (
-        GivenUpVmid.objects.filter(vmid=vmid, until__gt=Now(), vm__in=here)
-        .select_related("vm")
-        .first()
-    )
-    if given_up:
-        raise Conflict(
-            "vmid_changed",
-            f"The VM that was to be {vmid} is {given_up.vm.vmid} (uuid {given_up.vm.uuid}), "
-            f"because another VM on the cluster took {vmid}.",
-        )
+    if not found or found[0].is_given_up:
+        check_given_up(actor, vmid, cluster)
     if not found:
         raise NotFound("vm_not_found", f"There is no VM {vmid}.")
-    return found[0]
+    vm: VirtualMachine = found[0]
+    return vm
+
+
+@cache
+def finder(
+    field: str, *, is_operator: bool, has_project: bool, in_cluster: bool = False
+) -> Prepared[Any]:
+    """The VMs, at most two, that the caller sees under a uuid or VMID."""
+
+    def make() -> QuerySet[Any]:
+        by = anybody(is_operator=is_operator, has_project=has_project)
+        seen = VirtualMachine.objects.visible_to(by).filter(**{field: Slot("wanted")}).order_by()
+        if in_cluster:
+            seen = seen.filter(cluster__name=Slot("cluster"))
+        if field == "vmid":
+            seen = seen.annotate(is_given_up=GivenUpVmid.has(Slot("wanted")))
+        return seen.select_related("cluster")[:2]
+
+    return Prepared(make)
+
+
+def check_given_up(actor: Actor, vmid: int, cluster: str | None) -> None:
+    """Raises Conflict, with the VM's number now, where one that the caller sees had this one."""
+    seen = VirtualMachine.objects.visible_to(actor)
+    seen = seen.filter(cluster__name=cluster) if cluster else seen
+    given_up = GivenUpVmid.objects.filter(vmid=vmid, until__gt=Now(), vm__in=seen.order_by())
+    for had in given_up.select_related("vm")[:1]:
+        raise Conflict(
+            "vmid_changed",
+            f"The VM that was to be {vmid} is {had.vm.vmid} (uuid {had.vm.uuid}), "
+            f"because another VM on the cluster took {vmid}.",
+        )
 
 
 class VmViewSet(ViewSet):
@@ -93,18 +164,19 @@ class VmViewSet(ViewSet):
     lookup_value_regex = "[^/]+"
 
     def list(self, request: Request) -> Response:
-        refuse_unknown_params(request, FILTERS | PAGING)
-        queryset = filtered(VirtualMachine.objects.visible_to(actor_of(request)), request)
-        rows, page = page_of(request, queryset, columns=["pk"])
-        return listing("vms", bodies_of([pk for (pk,) in rows]), page)
+        refuse_unknown_params(request, FILTERS.keys() | PAGING)
+        asked: dict[str, Any] = {name: request.query_params.get(name) for name in FILTERS}
+        if asked["status"] and asked["status"] not in STATUSES:
+            raise ValidationError({"status": [f"Give one of {', '.join(sorted(set(STATUSES)))}."]})
+        asked["tag"] = asked["tag"] and request.query_params.getlist("tag")
+        values = {name: value for name, value in asked.items() if value}
+        return listing("vms", *page_by_keys(request, LISTED, values, bodies_of))
 
     def retrieve(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, {"cluster", "refresh"})
-        wants_news = flag_of(request, "refresh")
-        vm = find_vm(request, pk, is_for_reading=not wants_news)
-        if wants_news:
-            refresh_vm(vm)
-        return Response(vm_body(vm))
+        if flag_of(request, "refresh"):
+            refresh_vm(find_vm(request, pk))
+        return Response(body_of_vm(request, pk))
 
     @idempotent
     def create(self, request: Request) -> Response:
@@ -161,29 +233,6 @@ class VmViewSet(ViewSet):
     @action(detail=False, methods=["get"])
     def sizes(self, request: Request) -> Response:
         return SizeViewSet().list(request)
-
-
-def filtered(queryset: QuerySet[VirtualMachine], request: Request) -> QuerySet[VirtualMachine]:
-    """The list's filters; a status that does not exist is an error rather than an empty list."""
-    asked = request.query_params
-    exact = {
-        "node": "node",
-        "cluster": "cluster__name",
-        "template": "template_name",
-        "name": "name",
-        "project": "project__name",
-        "status": "status",
-    }
-    if asked.get("status") and asked["status"] not in STATUSES:
-        raise ValidationError({"status": [f"Give one of {', '.join(sorted(set(STATUSES)))}."]})
-    for name, column in exact.items():
-        if asked.get(name):
-            queryset = queryset.filter(**{column: asked[name]})
-    if asked.get("tag"):
-        queryset = queryset.filter(tags__contains=asked.getlist("tag"))
-    if asked.get("search"):
-        queryset = queryset.filter(name__icontains=asked["search"])
-    return queryset
 
 
 def verb_of(request: Request) -> str:

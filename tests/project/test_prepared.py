@@ -1,0 +1,53 @@
+"""Prepared querysets give what the querysets themselves give."""
+
+from __future__ import annotations
+
+import pytest
+
+from accounts.prepared import Prepared, Slot
+from templates_app.models import Template
+from vms.models import Size
+
+pytestmark = pytest.mark.django_db
+
+
+def test_each_call_brings_its_own_values(django_assert_num_queries):
+    made = []
+
+    def make():
+        made.append(1)
+        return Size.objects.filter(name=Slot("name"), cores__gte=Slot("cores"))
+
+    sizes = Prepared(make)
+    for size in Size.objects.all():
+        with django_assert_num_queries(1):
+            (found,) = sizes(name=size.name, cores=size.cores)
+        assert found == size
+        assert found.memory_mib == size.memory_mib
+        assert not found._state.adding
+        assert sizes(name=size.name, cores=size.cores + 1) == []
+    assert made == [1]
+
+
+def test_related_rows_come_with_it(cluster, django_assert_num_queries):
+    asked = Template.objects.select_related("cluster", "copy_of").order_by("vmid")
+    prepared = Prepared(lambda: asked.filter(cluster=Slot("cluster")))
+    with django_assert_num_queries(1):
+        found = prepared(cluster=cluster.pk)
+        assert {template.cluster for template in found} == {cluster}
+        assert [template.copy_of for template in found] == [None] * len(found)
+    assert found == list(asked)
+
+
+def test_a_call_without_a_value_is_an_error():
+    with pytest.raises(KeyError, match="name"):
+        Prepared(lambda: Size.objects.filter(name=Slot("name")))()
+
+
+def test_values_stay_values():
+    names = Prepared(lambda: Size.objects.filter(name=Slot("name")).values_list("name", "cores"))
+    hostile = "small' OR name <> '"
+    assert names(name=hostile) == []
+    assert names(name="small") == list(
+        Size.objects.filter(name="small").values_list("name", "cores")
+    )
