@@ -18,7 +18,7 @@ from django.db.models.functions import Now
 
 from clusters.connect import connect
 from clusters.models import Cluster
-from operations import queue
+from operations import progress, queue
 from operations.models import RUNNING, Operation
 from proxmox import Client, ProxmoxError, Unreachable, Upid
 
@@ -92,7 +92,9 @@ def poll_node(client: Client, node: str, outstanding: dict[str, int]) -> list[in
             continue
         if not status.is_running:
             note_end(operation, status.exit_status or "unexpected status")
-    return [key for upid, key in outstanding.items() if upid in running]
+    seen = {upid: key for upid, key in outstanding.items() if upid in running}
+    progress.follow_copies(client, node, seen, timeout_s=CALL_S)
+    return [*seen.values()]
 
 
 def spare(seen: list[int]) -> None:

@@ -168,7 +168,7 @@ class Shown(NamedTuple):
     step: str
     is_undoing: bool
     upid: str
-    progress: float | None
+    progress: int
     waiting_for: str
     warnings: list[str]
     error: str
