@@ -31,7 +31,7 @@ def always(monkeypatch):
 @pytest.fixture
 def cloning(cluster, sim, operator):
     """A creation whose full clone takes very long."""
-    sim.cause(accidents.storage_speed, storage="ceph", mib_per_s=2.0)
+    sim.cause(accidents.storage_speed, storage="ceph", mib_per_s=6.0)
     _, operation = actions.create_vm(asked=a_new_vm(linked=False), by=operator)
     row = Operation.objects.filter(pk=operation.pk)
     run_until(row.get, lambda found: found.upid)
