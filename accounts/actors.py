@@ -44,7 +44,8 @@ class Actor:
 
 
 def anybody(*, is_operator: bool, has_project: bool) -> Actor:
-    """Who stands, in what is prepared, for all who see alike; a slot is for their project."""
+    """Who stands, in what is prepared, for all who see alike; a slot is for their project. Every
+    `visible_to` looks at these two and at nothing else."""
     project: Any = Slot("own_project") if has_project else None
     return Actor(name="", role=OPERATOR if is_operator else MEMBER, project=project)
 

@@ -6,7 +6,8 @@ of ours. What is always asked alike is put together by its first use, with slots
     _NAMED = Prepared(lambda: Size.objects.filter(name=Slot("name")))
     _NAMED(name="small")   # as list(Size.objects.filter(name="small"))
 
-For what many requests need; everywhere else a queryset does.
+For what many requests need; everywhere else a queryset does. Values go to Postgres as they are, so
+a None is equal to nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,9 @@ from typing import Any, Generic, TypeVar
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Expression, QuerySet
 from django.db.models.sql.compiler import SQLCompiler
+from django.db.transaction import TransactionManagementError
+
+from accounts.sql import rows
 
 T = TypeVar("T")
 
@@ -58,11 +62,17 @@ class Prepared(Generic[T]):
 
     def __call__(self, **values: Any) -> list[T]:
         queryset, prepared, sql, wanted = self._put_together
+        connection = connections[DEFAULT_DB_ALIAS]
+        if queryset.query.select_for_update and connection.get_autocommit():
+            # Django says so only when it puts the statement together.
+            raise TransactionManagementError(
+                "select_for_update holds nothing without a transaction."
+            )
         params = filled(wanted, values)
         compiler: Any = copy(prepared)
         query = copy(queryset.query)
         # Each thread has a connection of its own.
-        compiler.connection = connections[DEFAULT_DB_ALIAS]
+        compiler.connection = connection
         compiler.as_sql = lambda: (sql, params)
         query.get_compiler = lambda *_, **__: compiler
         return list(queryset._iterable_class(_Asked(query, queryset._fields)))
@@ -71,4 +81,24 @@ class Prepared(Generic[T]):
     def _put_together(self) -> tuple[Any, SQLCompiler, str, tuple[Any, ...]]:
         queryset: Any = self._make()
         compiler = queryset.query.get_compiler(using=DEFAULT_DB_ALIAS)
-        return queryset, compiler, *compiler.as_sql()
+        sql, wanted = compiler.as_sql()
+        compiler.connection = None
+        return queryset, compiler, sql, wanted
+
+
+class Columns:
+    """Columns of a table's rows, and of what belongs to these, as tuples: no models are made."""
+
+    def __init__(self, make: Callable[[], QuerySet[Any, tuple[Any, ...]]]) -> None:
+        self._make = make
+
+    def where(self, condition: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
+        """`condition` begins with a column of the table itself."""
+        sql, own = self._put_together
+        return rows(f"{sql}.{condition}", [*own, *params])
+
+    @cached_property
+    def _put_together(self) -> tuple[str, tuple[Any, ...]]:
+        queryset: Any = self._make().order_by()
+        sql, params = queryset.query.sql_with_params()
+        return f"{sql} WHERE {queryset.model._meta.db_table}", params

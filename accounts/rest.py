@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import re
 import time
 from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass
@@ -205,7 +206,7 @@ def listing(key: str, shown: list[Any], page: dict[str, Any]) -> Response:
 
 def _limit(request: Request) -> int:
     raw = request.query_params.get("limit", str(LIMIT_MAX))
-    if not raw.isascii() or not raw.isdigit() or not 1 <= int(raw[:9]) <= LIMIT_MAX:
+    if not re.fullmatch(r"[0-9]{1,9}", raw) or not 1 <= int(raw) <= LIMIT_MAX:
         raise ValidationError({"limit": [f"Give a whole number from 1 to {LIMIT_MAX}."]})
     return int(raw)
 

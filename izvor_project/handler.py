@@ -12,10 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import IO, Any, ParamSpec, TypeVar
 
 from asgiref.sync import sync_to_async
-from django.conf import settings
 from django.core.exceptions import RequestAborted
 from django.core.handlers.asgi import ASGIHandler, get_script_prefix
-from django.core.signals import request_started
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
 from django.http import FileResponse
 from django.urls import set_script_prefix
 
@@ -24,14 +24,13 @@ from izvor_project.listening import Scope
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# As many as there are connections to Postgres: more would wait for these, and not for ever.
-_threads = ThreadPoolExecutor(
-    max_workers=settings.DATABASES["default"]["OPTIONS"]["pool"]["max_size"],
-    thread_name_prefix="request",
-)
+# More than there are connections to Postgres: who needs none is answered while others wait for
+# one, and these are refused when the pool's patience is over, rather than stand in a line here.
+MOST_AT_ONCE = 256
+_threads = ThreadPoolExecutor(max_workers=MOST_AT_ONCE, thread_name_prefix="request")
 
 
-def in_thread(function: Callable[P, T]) -> Callable[P, Awaitable[T]]:
+def in_request_thread(function: Callable[P, T]) -> Callable[P, Awaitable[T]]:
     return sync_to_async(function, thread_sensitive=False, executor=_threads)
 
 
@@ -47,15 +46,29 @@ class Handler(ASGIHandler):
             body = await self.read_body(receive)
         except RequestAborted:
             return
-        response = await in_thread(self.answer)(scope, body)
+        response = await in_request_thread(self.answer)(scope, body)
         try:
             await self.send_response(response, send)
         finally:
             if response.streaming:
-                await in_thread(response.close)()
+                await in_request_thread(response.close)()
 
     def answer(self, scope: Scope, body: IO[bytes]) -> Any:
-        """The response, closed unless its content is still to be read."""
+        """The response; closed, unless its content is still to be read."""
+        try:
+            response = self._answer(scope, body)
+        except BaseException:
+            # A response's closing says so; there is none.
+            request_finished.send(sender=self.__class__)
+            raise
+        if response.streaming:
+            # It is closed later, and in another thread; this one's connection goes back now.
+            close_old_connections()
+        else:
+            response.close()
+        return response
+
+    def _answer(self, scope: Scope, body: IO[bytes]) -> Any:
         with body:
             set_script_prefix(get_script_prefix(scope))
             request_started.send(sender=self.__class__, scope=scope)
@@ -64,6 +77,4 @@ class Handler(ASGIHandler):
         response._handler_class = self.__class__
         if isinstance(response, FileResponse):
             response.block_size = self.chunk_size
-        if not response.streaming:
-            response.close()
         return response

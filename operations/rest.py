@@ -7,7 +7,7 @@ import json
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, wraps
+from functools import wraps
 from typing import Any, NamedTuple
 
 import orjson
@@ -16,8 +16,8 @@ from django.utils.dateparse import parse_datetime
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from accounts.prepared import Columns
 from accounts.rest import Keys, actor_of
-from accounts.sql import rows
 from operations import idempotency
 from operations.models import ENDED, RUNNING, SUCCEEDED, IdempotencyKey, Operation
 from operations.plans import UnknownHere, plan_for
@@ -182,29 +182,27 @@ class Shown(NamedTuple):
         return self.state in ENDED
 
 
-JSON = [Shown._fields.index(name) for name in ("placement", "steps", "warnings")]
+COLUMNS = Columns(
+    lambda: Operation.objects.values_list(
+        *("params__placement" if name == "placement" else name for name in Shown._fields)
+    )
+)
+# These come as JSON's text.
+TEXTS = [Shown._fields.index(name) for name in ("placement", "steps")]
 
 
 def tasks_of(keys: Keys) -> list[tuple[int, dict[str, Any]]]:
     """As the API shows them, each with its key, the newest first."""
-    everything, params = _everything()
-    sql = f"{everything}.id = ANY(ARRAY({keys.sql})) ORDER BY 1 DESC"
-    return [(row[0], task_body(_read(row))) for row in rows(sql, [*params, *keys.params])]
+    found = COLUMNS.where(f"id = ANY(ARRAY({keys.sql})) ORDER BY 1 DESC", keys.params)
+    return [(row[0], task_body(_read(row))) for row in found]
 
 
 def _read(row: tuple[Any, ...]) -> Shown:
     values = list(row)
-    for place in JSON:
-        values[place] = orjson.loads(values[place] or "null")
+    for place in TEXTS:
+        if values[place] is not None:
+            values[place] = orjson.loads(values[place])
     return Shown._make(values)
-
-
-@cache
-def _everything() -> tuple[str, tuple[Any, ...]]:
-    """Put together once, as for VMs."""
-    paths = ["params__placement" if name == "placement" else name for name in Shown._fields]
-    everything, params = Operation.objects.order_by().values_list(*paths).query.sql_with_params()
-    return f"{everything} WHERE {Operation._meta.db_table}", params
 
 
 def task_body(operation: Operation | Shown) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.contrib.postgres.fields import ArrayField
@@ -156,7 +157,8 @@ class Template(models.Model):
         """What its tasks are shown with; they begin with the VMID."""
         return f"{self.vmid} {self.name}"
 
-    def family(self) -> list[Template]:
-        """It and its copies that are there, the original first."""
-        copies = [copy for copy in self.copies.all() if copy.missing_since is None]
+    def family(self, copies: Iterable[Template] | None = None) -> list[Template]:
+        """It and its copies that are there, the original first; `copies` if they are known."""
+        known = self.copies.all() if copies is None else copies
+        copies = [copy for copy in known if copy.missing_since is None]
         return [self, *sorted(copies, key=lambda copy: copy.vmid)]

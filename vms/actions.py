@@ -214,7 +214,7 @@ def accept(
     batch = str(uuid.uuid4()) if is_batch else None
     capacity = Capacity(first.cluster)
     made = []
-    with transaction.atomic():
+    with preflight.vmids_are_free(), transaction.atomic():
         headroom = Headroom(first.project)
         choose_alone(first.cluster)
         fitting = creation.fit(drafts, capacity, headroom, at_least=at_least)

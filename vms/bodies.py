@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import datetime
 import uuid
-from functools import cache
 from inspect import signature
 from typing import Any
 
 import orjson
 
+from accounts.prepared import Columns
 from accounts.rest import Keys
-from accounts.sql import rows
 from clusters.models import ONLINE
 from operations.models import Operation
 from vms.models import VirtualMachine, disk_gib_of
@@ -49,22 +48,13 @@ def body_of_subject(operation: Operation) -> dict[str, Any]:
 
 def bodies_of(keys: Keys) -> list[tuple[int, dict[str, Any]]]:
     """Each with its key, in their order."""
-    sql = f"{_everything()}.id = ANY(ARRAY({keys.sql})) ORDER BY 1"
-    return [(row[0], body_of(*row)) for row in rows(sql, keys.params)]
+    found = COLUMNS.where(f"id = ANY(ARRAY({keys.sql})) ORDER BY 1", keys.params)
+    return [(row[0], body_of(*row)) for row in found]
 
 
 def _body(key: str, value: int | uuid.UUID | None) -> dict[str, Any]:
-    ((*columns,),) = rows(f"{_everything()}.{key} = %s", [value])
+    ((*columns,),) = COLUMNS.where(f"{key} = %s", [value])
     return body_of(*columns)
-
-
-@cache
-def _everything() -> str:
-    """The same for every list, whatever its filters: putting these columns and joins into SQL takes
-    Django longer than Postgres takes to find a hundred VMs."""
-    paths = [_PATHS.get(name, name) for name in signature(body_of).parameters]
-    everything, _ = VirtualMachine.objects.order_by().values_list(*paths).query.sql_with_params()
-    return f"{everything} WHERE {VirtualMachine._meta.db_table}"
 
 
 def body_of(
@@ -164,3 +154,10 @@ def seen_at(
     if missing_since is not None or synced_at is None:
         return synced_at
     return max(synced_at, cluster_seen_at or synced_at)
+
+
+COLUMNS = Columns(
+    lambda: VirtualMachine.objects.values_list(
+        *(_PATHS.get(name, name) for name in signature(body_of).parameters)
+    )
+)

@@ -69,7 +69,7 @@ def draft_vm(asked: NewVm, *, by: Actor) -> Draft:
     size = find_size(asked.size)
     disk_gib = wanted_disk(asked, size, template)
     check_cloud_init(asked.cloud_init, template)
-    family = [template, *COPIES(original=template.pk)]
+    family = template.family(COPIES(original=template.pk))
     sources = [Source.of(member) for member in family]
     moves = goes_elsewhere(asked, template, sources)
     storages, storages_at = storages_of(sources)
@@ -263,9 +263,7 @@ def templates(
     return Prepared(make)
 
 
-COPIES = Prepared(
-    lambda: Template.objects.living().filter(copy_of=Slot("original")).order_by("vmid")
-)
+COPIES = Prepared(lambda: Template.objects.filter(copy_of=Slot("original")).order_by())
 SIZES = Prepared(lambda: Size.objects.filter(name=Slot("name")).order_by())
 
 

@@ -105,10 +105,15 @@ def choose_alone(cluster: Cluster) -> None:
 
 
 # Ordered as far as it is seen; by default they are by their cluster first.
-_OF_A_CLUSTER = {"cluster": Slot("cluster")}
-NODES = Prepared(lambda: Node.objects.filter(**_OF_A_CLUSTER, missing_since=None).order_by("name"))
-STORAGES = Prepared(lambda: Storage.objects.filter(**_OF_A_CLUSTER, missing_since=None).order_by())
-BRIDGES = Prepared(lambda: Network.objects.filter(**_OF_A_CLUSTER).only("node", "name").order_by())
+NODES = Prepared(
+    lambda: Node.objects.filter(cluster=Slot("cluster"), missing_since=None).order_by("name")
+)
+STORAGES = Prepared(
+    lambda: Storage.objects.filter(cluster=Slot("cluster"), missing_since=None).order_by()
+)
+BRIDGES = Prepared(
+    lambda: Network.objects.filter(cluster=Slot("cluster")).only("node", "name").order_by()
+)
 # MiB by node: of VMs that run or are worked on, and of the latter alone.
 PROMISED = """
     SELECT node, sum(memory_mib),

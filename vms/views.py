@@ -174,9 +174,11 @@ class VmViewSet(ViewSet):
 
     def retrieve(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, {"cluster", "refresh"})
-        if flag_of(request, "refresh"):
-            refresh_vm(find_vm(request, pk))
-        return Response(body_of_vm(request, pk))
+        if not flag_of(request, "refresh"):
+            return Response(body_of_vm(request, pk))
+        vm = find_vm(request, pk)
+        refresh_vm(vm)
+        return Response(vm_body(vm))
 
     @idempotent
     def create(self, request: Request) -> Response:

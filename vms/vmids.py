@@ -58,7 +58,8 @@ def next_vmid(cluster: Cluster) -> int:
 def next_vmids(cluster: Cluster, count: int) -> list[int]:
     """The next so many numbers upward that nothing known has, wrapping around once.
 
-    Nobody else is given the same numbers. Raises NoVmidLeft.
+    Nobody else is given the same numbers, unless those who ask at the same time go once around the
+    range: then their rows collide. Raises NoVmidLeft.
     """
     found: list[int] = []
     window, in_vain = max(count, FEW), 0

@@ -103,3 +103,13 @@ def test_twenty_at_once_never_exceed_the_quota(cluster, project):
     assert usage_of(Project.objects.get(pk=project.pk)).vms == 5
     vmids = [answer.json()["vmid"] for answer in answers if answer.status_code == 202]
     assert len(set(vmids)) == 5
+
+
+@pytest.mark.django_db
+def test_a_vmid_that_another_got_meanwhile_is_a_conflict(operator_calls, cluster, monkeypatch):
+    """The last numbers of a range, found by two before either has written its row."""
+    monkeypatch.setattr("vms.preflight.next_vmids", lambda cluster, count: [5000] * count)
+    monkeypatch.setattr("proxmox.Client.vmid_is_free", lambda *_, **__: True)
+    assert operator_calls.post(f"{API}/vms", NEW).status_code == 202
+    problem_of(operator_calls.post(f"{API}/vms", NEW), 409, "vmid_taken")
+    assert VirtualMachine.objects.filter(vmid=5000).count() == 1

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from operations.models import Operation
 from tests.api.shapes import UTC_TIME, fields_of, problem_of, started_in_proxmox
 from tests.vms.cast import a_vm
 from vms import actions
@@ -81,6 +82,25 @@ def test_tasks_are_listed_newest_first_and_filtered(operator_calls, cluster, ope
     for wrong in ("x", "10", "-1"):
         body = problem_of(operator_calls.get(f"{API}/tasks?vm={wrong}"), 400)
         assert fields_of(body) == ["vm"]
+
+
+@pytest.mark.parametrize("warnings", [[], ["It is slow.", "It is old."]])
+@pytest.mark.parametrize("placement", [None, {"node": "pve", "reason": "asked for"}])
+def test_a_task_is_listed_as_it_is_shown(warnings, placement, operator_calls, cluster):
+    upid = "UPID:pve:00000001:00000002:65000000:qmstart:100:root@pam:"
+    step = {"name": "start", "started_at": "2026-11-27T06:00:00+00:00", "upids": [upid]}
+    Operation.objects.create(
+        cluster=cluster,
+        kind="start_vm",
+        step="start",
+        by="ana",
+        warnings=warnings,
+        params={"placement": placement} if placement else {},
+        steps=[step],
+    )
+    (listed,) = operator_calls.get(f"{API}/tasks").json()["tasks"]
+    assert listed == operator_calls.get(f"{API}/tasks/{listed['id']}").json()
+    assert (listed["warnings"], listed["placement"]) == (warnings, placement)
 
 
 def test_a_foreign_task_is_shown_and_not_canceled(operator_calls, cluster, sim):

@@ -13,7 +13,13 @@ from django.http import HttpResponse, StreamingHttpResponse
 
 from izvor_project.handler import Handler
 
-SCOPE = {"type": "http", "method": "GET", "path": "/", "headers": [], "query_string": b""}
+SCOPE: dict[str, Any] = {
+    "type": "http",
+    "method": "GET",
+    "path": "/",
+    "headers": [],
+    "query_string": b"",
+}
 
 
 @pytest.fixture
@@ -48,11 +54,13 @@ def asked(app: Handler, *messages: dict[str, Any]) -> tuple[int, list[bytes]]:
     return asyncio.run(ask(app, *messages))
 
 
-async def ask(app: Handler, *messages: dict[str, Any]) -> tuple[int, list[bytes]]:
-    client = ApplicationCommunicator(app, SCOPE)
+async def ask(
+    app: Handler, *messages: dict[str, Any], scope: dict[str, Any] = SCOPE
+) -> tuple[int, list[bytes]]:
+    client = ApplicationCommunicator(app, scope)
     for message in messages or ({"type": "http.request", "body": b"", "more_body": False},):
         await client.send_input(message)
-    status = (await client.receive_output())["status"]
+    status = (await client.receive_output(timeout=30))["status"]
     pieces, more = [], True
     while more:
         message = await client.receive_output()
@@ -91,6 +99,43 @@ def test_what_is_streamed_is_closed_after_its_last_piece(happened):
         status, pieces = asked(handler(lambda request: StreamingHttpResponse(content())))
     assert (status, b"".join(pieces)) == (200, b"firstsecond")
     assert [what for what, _ in seen] == ["started", "read", "finished"]
+
+
+def test_an_error_that_nobody_caught_ends_the_request_all_the_same(happened):
+    seen, _ = happened
+
+    def broken(request: Any) -> HttpResponse:
+        raise RuntimeError("not even a page for it")
+
+    with pytest.raises(RuntimeError, match="not even a page"):
+        asked(handler(broken))
+    assert [what for what, _ in seen] == ["started", "finished"]
+
+
+def test_who_waits_for_something_holds_up_nobody_else(settings):
+    """However few connections there are to Postgres."""
+    most = settings.DATABASES["default"]["OPTIONS"]["pool"]["max_size"]
+    go, begun = threading.Event(), threading.Semaphore(0)
+
+    def answer(request: Any) -> HttpResponse:
+        if "slow" in request.GET:
+            begun.release()
+            assert go.wait(30)
+        return HttpResponse(b"done")
+
+    async def ask_in_the_meantime() -> tuple[int, list[bytes]]:
+        slow = {**SCOPE, "query_string": b"slow"}
+        waiting = [asyncio.ensure_future(ask(app, scope=slow)) for _ in range(most + 4)]
+        try:
+            for _ in waiting:
+                assert await asyncio.to_thread(begun.acquire, timeout=30)
+            return await ask(app)
+        finally:
+            go.set()
+            await asyncio.gather(*waiting)
+
+    app = handler(answer)
+    assert asyncio.run(ask_in_the_meantime()) == (200, [b"done"])
 
 
 def test_who_hangs_up_in_the_middle_of_a_body_asks_for_nothing(happened):
