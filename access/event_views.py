@@ -28,7 +28,7 @@ class AuditViewSet(ViewSet):
     """The audit: what happened, the newest first."""
 
     def list(self, request: Request) -> Response:
-        refuse_unknown_params(request, FILTERS | PAGING)
+        refuse_unknown_params(request, FILTERS | PAGING, lists={"type"})
         # What is committed has its number before it is listed, so that nothing comes in later
         # between what was shown.
         outbox.publish()
@@ -74,7 +74,7 @@ class EventStreamViewSet(ViewSet):
     renderer_classes = [EventStreamRenderer, JSONRenderer]
 
     def list(self, request: Request) -> Response:
-        refuse_unknown_params(request, {"type", "vm", "last_event_id"})
+        refuse_unknown_params(request, {"type", "vm", "last_event_id"}, lists={"type"})
         actor = actor_of(request)
         order = Order(
             wanted=Wanted.from_request(request.query_params, actor),

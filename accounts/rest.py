@@ -72,14 +72,19 @@ def public_origin(request: Request | HttpRequest) -> str:
 PAGING = frozenset({"limit", "cursor"})
 
 
-def refuse_unknown_params(request: Request, known: Set[str]) -> None:
+def refuse_unknown_params(
+    request: Request, known: Set[str], *, lists: Set[str] = frozenset()
+) -> None:
     """A parameter that does not exist is an error: without it the request would mean another thing,
-    a filter's typo list everything, a `dry_run` make a VM."""
+    a filter's typo list everything, a `dry_run` make a VM. So is one that is given twice, unless it
+    is of the `lists` among the known: one of its values would be ignored."""
     errors = {}
-    for name in sorted(request.query_params):
+    for name, values in sorted(request.query_params.lists()):
         if name not in known:
             errors[name] = ["There is no such parameter."]
-        elif not all(is_storable(value) for value in request.query_params.getlist(name)):
+        elif len(values) > 1 and name not in lists:
+            errors[name] = ["Give it once."]
+        elif not all(is_storable(value) for value in values):
             errors[name] = ["This text holds a NUL."]
     if errors:
         raise ValidationError(errors)

@@ -164,7 +164,7 @@ class VmViewSet(ViewSet):
     lookup_value_regex = "[^/]+"
 
     def list(self, request: Request) -> Response:
-        refuse_unknown_params(request, FILTERS.keys() | PAGING)
+        refuse_unknown_params(request, FILTERS.keys() | PAGING, lists={"tag"})
         asked: dict[str, Any] = {name: request.query_params.get(name) for name in FILTERS}
         if asked["status"] and asked["status"] not in STATUSES:
             raise ValidationError({"status": [f"Give one of {', '.join(sorted(set(STATUSES)))}."]})

@@ -184,7 +184,7 @@ ABOUT = {
     "vm": "a VM's VMID or uuid",
     "kind": "the type of task, e.g. create_vm",
     "storage": "a storage's name",
-    "type": "the type of event, e.g. task.failed",
+    "type": "the type of event, e.g. task.failed; may be given several times",
     "subject": "the uuid of what it is about",
     "since": "not before this moment (RFC 3339)",
     "last_event_id": "go on after this event, as with the header Last-Event-ID",

@@ -24,6 +24,8 @@ from tests.api.wrong import HOSTILE
 pytestmark = pytest.mark.django_db
 
 TAKING = [row for row in ROWS if row.body is not None]
+# Parameters that may be given several times.
+LISTS = {"tag", "type"}
 NOWHERE = "11111111-2222-4333-8444-555555555555"
 # By the JSON type of a schema, the values that are of it; an integer is a number too.
 VALUES: dict[str, list[Any]] = {
@@ -74,6 +76,14 @@ def ask(caller: Caller, row: Row, own: dict[str, str], body: Any = None, query: 
 def test_an_unknown_parameter_is_named(row, operator_calls, untouched):
     answer = ask(operator_calls, row, untouched, row.body, "?surprise=1")
     assert fields_of(problem_of(answer, 400)) == ["surprise"]
+
+
+@pytest.mark.parametrize("row", ROWS, ids=named)
+def test_a_parameter_that_is_given_twice_is_named(row, operator_calls, untouched):
+    for name in params_of(row) - LISTS:
+        answer = ask(operator_calls, row, untouched, row.body, f"?{name}=1&{name}=1")
+        body = problem_of(answer, 400)
+        assert body["errors"] == [{"field": name, "message": "Give it once."}]
 
 
 @pytest.mark.parametrize("row", TAKING, ids=named)
@@ -153,11 +163,23 @@ def description() -> dict[str, Any]:
     return found
 
 
+def described(row: Row) -> dict[str, Any]:
+    """What the description says of this route; `/vms/sizes` is no `/vms/{id}`."""
+    paths = [path for path in description()["paths"] if is_of(path.removeprefix(API), row.path)]
+    exact = min(paths, key=lambda path: path.count("{"))
+    operation: dict[str, Any] = description()["paths"][exact][row.method.lower()]
+    return operation
+
+
+def params_of(row: Row) -> set[str]:
+    """What it says may be in the query."""
+    params = described(row).get("parameters", [])
+    return {param["name"] for param in params if param["in"] == "query"}
+
+
 def body_schema(row: Row) -> dict[str, dict[str, Any]]:
     """What the description says of each field of this route's body."""
-    (path,) = (path for path in description()["paths"] if is_of(path.removeprefix(API), row.path))
-    operation = description()["paths"][path][row.method.lower()]
-    body = resolved(operation["requestBody"]["content"]["application/json"]["schema"])
+    body = resolved(described(row)["requestBody"]["content"]["application/json"]["schema"])
     return {
         name: resolved(schema)
         for name, schema in body["properties"].items()
@@ -165,9 +187,9 @@ def body_schema(row: Row) -> dict[str, dict[str, Any]]:
     }
 
 
-def is_of(described: str, row_path: str) -> bool:
+def is_of(path: str, row_path: str) -> bool:
     """Whether a path with `{id}` stands for one with `{vm}`, or with an example in its place."""
-    ours, theirs = row_path.split("/"), described.split("/")
+    ours, theirs = row_path.split("/"), path.split("/")
     return len(ours) == len(theirs) and all(
         mine == other or other.startswith("{") for mine, other in zip(ours, theirs, strict=True)
     )

@@ -215,6 +215,7 @@ def test_the_audit_lists_what_one_may_see_the_newest_first(callers, happened):
     [
         ("type=vm.*", ["vm.missing 101 theirs", "vm.missing 1001 db", "vm.missing 100 web"]),
         ("type=task.failed,size.changed", ["size.changed small", "task.failed 100 web"]),
+        ("type=task.failed&type=size.*", ["size.changed small", "task.failed 100 web"]),
         ("vm=100", ["task.failed 100 web", "vm.missing 100 web"]),
         ("subject=11111111-2222-4333-8444-555555555555&type=vm.*", ["vm.missing 100 web"]),
         ("project=neighbour", ["vm.missing 101 theirs"]),
