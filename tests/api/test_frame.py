@@ -52,6 +52,23 @@ def test_a_body_that_cannot_be_read_is_refused(body, status, operator_calls, unc
 
 
 @pytest.mark.parametrize(
+    ("more", "field"),
+    [
+        (b'"cores": 2', "cores"),
+        (b'"cores": 1', "cores"),
+        (b'"c\\u006fres": 2', "cores"),
+        (b'"cloud_init": {"user": "ana", "user": "root"}', "cloud_init.user"),
+        (b'"tags": [{}, {"a": 1, "b": [], "a": 1}]', "tags[1].a"),
+        (b'"surprise": {"": 1, "": 1}', "surprise."),
+    ],
+)
+def test_a_key_that_is_given_twice_is_named(more, field, operator_calls, unchanged):
+    good = b'"name": "web", "template": "ubuntu-22.04", "cores": 1'
+    body = problem_of(operator_calls.post(f"{API}/vms", b"{%s, %s}" % (good, more)), 400)
+    assert body["errors"] == [{"field": field, "message": "Give it once."}]
+
+
+@pytest.mark.parametrize(
     "content_type",
     [
         "application/x-www-form-urlencoded",
