@@ -17,7 +17,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.prepared import Columns
-from accounts.rest import Keys, actor_of
+from accounts.rest import Keys, NothingSerializer, actor_of, parse
 from operations import idempotency
 from operations.models import ENDED, RUNNING, SUCCEEDED, IdempotencyKey, Operation
 from operations.plans import UnknownHere, plan_for
@@ -109,10 +109,13 @@ def again(request: Request, known: IdempotencyKey, wanted: str) -> Response:
 
 
 def idempotent(view: View, *, wanted: str = SUCCEEDED) -> View:
-    """For views that change something: a request sent again gets the first one's result."""
+    """For views that change something: a request sent again gets the first one's result. No
+    deletion takes a body."""
 
     @wraps(view)
     def answered(self: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
+        if request.method == "DELETE":
+            parse(NothingSerializer, request)
         asked = idempotency_key(request)
         if asked is None:
             return view(self, request, *args, **kwargs)

@@ -24,6 +24,7 @@ from tests.api.wrong import HOSTILE
 pytestmark = pytest.mark.django_db
 
 TAKING = [row for row in ROWS if row.body is not None]
+BARE = [row for row in ROWS if row.body is None and row.method != "GET"]
 # Parameters that may be given several times.
 LISTS = {"tag", "type"}
 NOWHERE = "11111111-2222-4333-8444-555555555555"
@@ -90,6 +91,18 @@ def test_a_parameter_that_is_given_twice_is_named(row, operator_calls, untouched
 def test_an_unknown_field_is_named(row, operator_calls, untouched):
     answer = ask(operator_calls, row, untouched, {**row.body, "surprise": 1})
     assert "surprise" in fields_of(problem_of(answer, 400))
+
+
+@pytest.mark.parametrize("row", BARE, ids=named)
+def test_a_body_where_none_is_taken_is_refused(row, operator_calls, untouched):
+    answer = ask(operator_calls, row, untouched, {"surprise": 1})
+    assert fields_of(problem_of(answer, 400)) == ["surprise"]
+    for body in (b"{", b"[]", b"null", b"7", b'{"a": 1, "a": 1}'):
+        problem_of(ask(operator_calls, row, untouched, body), 400)
+
+
+def test_an_empty_object_is_no_body(operator_calls):
+    assert operator_calls.ask("DELETE", f"{API}/sizes/small", {}).status_code == 204
 
 
 @pytest.mark.parametrize("row", TAKING, ids=named)
