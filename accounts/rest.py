@@ -7,8 +7,9 @@ import binascii
 import json
 import re
 import time
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 from django.conf import settings
@@ -137,7 +138,7 @@ def page_of(
     Pages are cut by `order` (a unique field, "-" for descending), so rows that come or go between
     two requests shift nothing.
     """
-    limit, after = _limit(request), _cursor(request)
+    limit, after = _limit(request), _cursor(request, is_number)
     field, backwards = order.removeprefix("-"), order.startswith("-")
     found = queryset.order_by(order)
     if after is not None:
@@ -155,17 +156,28 @@ def page_by_keys(
     backwards: bool = False,
 ) -> tuple[list[Any], dict[str, Any]]:
     """As `page_of`, in the order of the primary keys; `read` gives each row with its key."""
-    limit, after = _limit(request), _cursor(request)
+    limit, after = _limit(request), _cursor(request, is_number)
     keys = listed.keys(actor_of(request), values)
     keyed = read(keys.page(after, limit + 1, backwards=backwards))
     return _cut(request, keyed, limit, after, keys.count)
+
+
+def page_of_list(
+    request: Request, found: Iterable[Any], place: Callable[[Any], list[str]]
+) -> tuple[list[Any], dict[str, Any]]:
+    """As `page_of`, of what is at hand as a whole; its order is that of the texts which `place`
+    gives for each, for no two the same."""
+    limit, after = _limit(request), _cursor(request, is_place)
+    keyed = sorted(((place(one), one) for one in found), key=itemgetter(0))
+    following = [pair for pair in keyed if after is None or pair[0] > after]
+    return _cut(request, following[: limit + 1], limit, after, lambda: len(keyed))
 
 
 def _cut(
     request: Request,
     keyed: list[tuple[Any, Any]],
     limit: int,
-    after: int | None,
+    after: Any,
     count: Callable[[], int],
 ) -> tuple[list[Any], dict[str, Any]]:
     """Of one row more than a page has: whether another page follows, and from where."""
@@ -220,7 +232,16 @@ def _encode(value: Any) -> str:
     return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 
 
-def _cursor(request: Request) -> Any:
+def is_number(value: Any) -> bool:
+    is_whole = isinstance(value, int) and not isinstance(value, bool)
+    return is_whole and -(2**63) <= value < 2**63
+
+
+def is_place(value: Any) -> bool:
+    return isinstance(value, list) and value != [] and all(isinstance(one, str) for one in value)
+
+
+def _cursor(request: Request, is_ours: Callable[[Any], bool]) -> Any:
     raw = request.query_params.get("cursor")
     if not raw:
         return None
@@ -228,6 +249,6 @@ def _cursor(request: Request) -> Any:
         value = json.loads(base64.urlsafe_b64decode(raw + "=" * (-len(raw) % 4)))
     except (binascii.Error, ValueError, RecursionError):
         value = None
-    if not isinstance(value, int) or isinstance(value, bool) or not -(2**63) <= value < 2**63:
+    if not is_ours(value):
         raise ValidationError({"cursor": ["This is not a cursor of ours; take it from `next`."]})
     return value

@@ -227,6 +227,11 @@ class Storage(models.Model):
     def __str__(self) -> str:
         return f"{self.name} on {self.node}"
 
+    @property
+    def place(self) -> list[str]:
+        """Where it stands in a list in which each shared storage is once; asks for its cluster."""
+        return [self.cluster.name, self.name, "" if self.is_shared else self.node]
+
 
 class Network(models.Model):
     """A bridge of a node."""

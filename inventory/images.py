@@ -9,26 +9,28 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from accounts.rest import refuse_unknown_params
+from accounts.rest import PAGING, listing, page_of_list, refuse_unknown_params
 from clusters.models import Storage
 from proxmox.results import StorageContent
-from vms.images import IMPORT, ISO, Listing, list_images
+from vms.images import IMPORT, ISO, list_images
 
 # A filter of the API, and the storage's field it narrows down.
 FILTERS = {"cluster": "cluster__name", "node": "node", "storage": "name"}
 
 
-def images_asked_for(content: str, request: Request) -> Listing:
-    refuse_unknown_params(request, set(FILTERS))
+def images_asked_for(request: Request, key: str, content: str) -> Response:
+    refuse_unknown_params(request, FILTERS.keys() | PAGING)
     asked = request.query_params
-    return list_images(
+    images = list_images(
         content, **{FILTERS[name]: asked[name] for name in FILTERS if asked.get(name)}
     )
+    rows, page = page_of_list(request, images.found, place_of)
+    return listing(key, [image_body(*row) for row in rows], page | {"warnings": images.silent})
 
 
-def listing_body(key: str, listing: Listing) -> dict[str, Any]:
-    images = [image_body(storage, image) for storage, image in listing.found]
-    return {key: images, "count": len(images), "next": None, "warnings": listing.silent}
+def place_of(found: tuple[Storage, StorageContent]) -> list[str]:
+    storage, image = found
+    return [*storage.place, image.volid]
 
 
 def image_body(storage: Storage, image: StorageContent) -> dict[str, Any]:
@@ -49,13 +51,11 @@ class IsoViewSet(ViewSet):
     """ISO images, for installing."""
 
     def list(self, request: Request) -> Response:
-        listing = images_asked_for(ISO, request)
-        return Response(listing_body("isos", listing))
+        return images_asked_for(request, "isos", ISO)
 
 
 class ImageViewSet(ViewSet):
     """Cloud images that templates can be made from."""
 
     def list(self, request: Request) -> Response:
-        listing = images_asked_for(IMPORT, request)
-        return Response(listing_body("images", listing))
+        return images_asked_for(request, "images", IMPORT)

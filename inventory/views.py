@@ -5,6 +5,7 @@ Members see names and states; what a node holds and how full it is, operators.
 
 from __future__ import annotations
 
+from operator import attrgetter
 from typing import Any
 
 from django.db.models import Count, Q, QuerySet
@@ -13,7 +14,14 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from accounts.rest import PAGING, actor_of, listing, page_of, refuse_unknown_params
+from accounts.rest import (
+    PAGING,
+    actor_of,
+    listing,
+    page_of,
+    page_of_list,
+    refuse_unknown_params,
+)
 from clusters.models import ONLINE, Cluster, Network, Node, Storage
 from inventory.usage import cluster_totals, percent
 from operations.refusals import Conflict, NotFound
@@ -96,14 +104,14 @@ class StorageViewSet(ViewSet):
     """Storages: each shared one once, the local ones once a node."""
 
     def list(self, request: Request) -> Response:
-        refuse_unknown_params(request, {"cluster"})
+        refuse_unknown_params(request, {"cluster"} | PAGING)
         storages = Storage.objects.filter(cluster__is_enabled=True, missing_since=None)
         if request.query_params.get("cluster"):
             storages = storages.filter(cluster__name=request.query_params["cluster"])
         once = storages.select_related("cluster").each_once()
+        rows, page = page_of_list(request, once, attrgetter("place"))
         is_operator = actor_of(request).is_operator
-        bodies = [storage_body(storage, full=is_operator) for storage in once]
-        return Response({"storage": bodies, "count": len(bodies), "next": None})
+        return listing("storage", [storage_body(s, full=is_operator) for s in rows], page)
 
 
 class ClusterViewSet(ViewSet):

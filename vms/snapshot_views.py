@@ -8,7 +8,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from accounts.rest import StrictSerializer, actor_of, parse, refuse_unknown_params
+from accounts.rest import (
+    PAGING,
+    StrictSerializer,
+    actor_of,
+    listing,
+    page_of_list,
+    parse,
+    refuse_unknown_params,
+)
 from operations.rest import accepted, flag_of, idempotent
 from vms import actions, fields
 from vms.fields import StrictBooleanField, StrictCharField
@@ -34,14 +42,14 @@ class SnapshotViewSet(ViewSet):
     lookup_value_regex = "[^/]+"
 
     def list(self, request: Request, vm_pk: str) -> Response:
-        refuse_unknown_params(request, {"cluster", "refresh"})
+        refuse_unknown_params(request, {"cluster", "refresh"} | PAGING)
         vm = find_vm(request, vm_pk)
         if flag_of(request, "refresh") or vm.snapshots_at is None:
             refresh_vm(vm)
             vm.refresh_from_db()
-        found = [snapshot_body(snapshot, vm.vmid) for snapshot in vm.snapshots.all()]
+        rows, page = page_of_list(request, vm.snapshots.all(), place_of)
         seen = {"synced_at": vm.snapshots_at, "stale": is_stale(vm)}
-        return Response({"snapshots": found, "count": len(found), "next": None, **seen})
+        return listing("snapshots", [snapshot_body(row, vm.vmid) for row in rows], page | seen)
 
     @idempotent
     def create(self, request: Request, vm_pk: str) -> Response:
@@ -73,6 +81,11 @@ class SnapshotViewSet(ViewSet):
             vm=vm, name=pk, start=checked["start"], by=actor_of(request)
         )
         return accepted(operation)
+
+
+def place_of(snapshot: Snapshot) -> list[str]:
+    """In the order in which they were taken, as far as that is known."""
+    return [snapshot.taken_at.isoformat() if snapshot.taken_at else "", snapshot.name]
 
 
 def snapshot_body(snapshot: Snapshot, vmid: int) -> dict[str, Any]:

@@ -204,7 +204,7 @@ QUERIES: dict[tuple[str, str], tuple[str, ...]] = {
     ("VmViewSet", "metrics"): ("cluster", "timeframe"),
     ("VmViewSet", "console"): _ONE,
     ("VmViewSet", "sizes"): PAGES,
-    ("SnapshotViewSet", "list"): ("cluster", "refresh"),
+    ("SnapshotViewSet", "list"): ("cluster", "refresh", *PAGES),
     **{("SnapshotViewSet", action): _ONE for action in ("create", "destroy", "rollback")},
     ("SizeViewSet", "list"): PAGES,
     ("WritableTemplateViewSet", "list"): ("cluster", "name", *PAGES),
@@ -212,8 +212,8 @@ QUERIES: dict[tuple[str, str], tuple[str, ...]] = {
     ("WritableTemplateViewSet", "create"): ("dry_run",),
     ("WritableTemplateViewSet", "destroy"): _ONE,
     ("WritableTemplateViewSet", "copies"): _ONE,
-    ("IsoViewSet", "list"): ("cluster", "node", "storage"),
-    ("ImageViewSet", "list"): ("cluster", "node", "storage"),
+    ("IsoViewSet", "list"): ("cluster", "node", "storage", *PAGES),
+    ("ImageViewSet", "list"): ("cluster", "node", "storage", *PAGES),
     ("TaskViewSet", "list"): ("status", "vm", "kind", *PAGES),
     **{
         ("TaskViewSet", action): ("node", "cluster")
@@ -224,7 +224,7 @@ QUERIES: dict[tuple[str, str], tuple[str, ...]] = {
     ("NodeViewSet", "storage"): ("cluster", *PAGES),
     ("NodeViewSet", "networks"): ("cluster", *PAGES),
     ("NodeViewSet", "metrics"): ("cluster", "timeframe"),
-    ("StorageViewSet", "list"): _ONE,
+    ("StorageViewSet", "list"): ("cluster", *PAGES),
     ("ClusterViewSet", "list"): PAGES,
     ("ClusterViewSet", "status"): _ONE,
     ("ClusterViewSet", "resources"): _ONE,

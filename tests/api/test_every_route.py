@@ -87,6 +87,22 @@ def test_a_parameter_that_is_given_twice_is_named(row, operator_calls, untouched
         assert body["errors"] == [{"field": name, "message": "Give it once."}]
 
 
+def test_every_list_comes_in_pages(operator_calls, things):
+    for row in filter(is_list, ROWS):
+        path = API + row.path.format(**things["own"])
+        whole = operator_calls.get(path).json()
+        key, url, seen = next(iter(whole)), f"{path}?limit=1", []
+        while url:
+            page = operator_calls.get(url).json()
+            assert (len(page[key]), page["count"]) == (min(1, page["count"]), whole["count"]), row
+            seen += page[key]
+            url = page["next"]
+        assert seen == whole[key], row
+        for query in ("limit=0", "limit=x", "cursor=x", "cursor=W10", "cursor=W10x"):
+            body = problem_of(operator_calls.get(f"{path}?{query}"), 400)
+            assert fields_of(body) == [query.partition("=")[0]]
+
+
 @pytest.mark.parametrize("row", TAKING, ids=named)
 def test_an_unknown_field_is_named(row, operator_calls, untouched):
     answer = ask(operator_calls, row, untouched, {**row.body, "surprise": 1})
@@ -182,6 +198,12 @@ def described(row: Row) -> dict[str, Any]:
     exact = min(paths, key=lambda path: path.count("{"))
     operation: dict[str, Any] = description()["paths"][exact][row.method.lower()]
     return operation
+
+
+def is_list(row: Row) -> bool:
+    """Whether its answer has a `next`."""
+    answers = described(row)["responses"].get("200", {}).get("content", {})
+    return "next" in answers.get("application/json", {}).get("schema", {}).get("properties", {})
 
 
 def params_of(row: Row) -> set[str]:

@@ -198,6 +198,19 @@ def test_pages_follow_each_other_and_are_stable_under_inserts(operator_calls, cl
     assert seen == ["100", "101", "102", "104", "105", "106", "107", "5000"]
 
 
+def test_pages_of_snapshots_go_from_the_first_taken_to_the_last(operator_calls, cluster):
+    vm, now = cluster.vms.get(vmid=100), timezone.now().replace(microsecond=0)
+    cluster.vms.filter(vmid=100).update(snapshots_at=now)
+    for name, minute in (("c", 1), ("a", 3), ("b", 2), ("d", 2)):
+        vm.snapshots.create(name=name, taken_at=now + datetime.timedelta(minutes=minute))
+    first = operator_calls.get(f"{API}/vms/100/snapshots?limit=2").json()
+    assert [one["name"] for one in first["snapshots"]] == ["c", "b"]
+    vm.snapshots.filter(name="b").delete()
+    last = operator_calls.get(first["next"]).json()
+    assert [one["name"] for one in last["snapshots"]] == ["d", "a"]
+    assert (first["count"], last["count"], last["next"]) == (4, 3, None)
+
+
 @pytest.mark.parametrize(
     "limit", ["0", "1001", "-1", "x", "", "1.5", "1e2", "٣", "0000000019999", "1" + "0" * 5000]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from django.utils import timezone
 
 from accounts.actors import MEMBER
 from clusters.models import Cluster
@@ -37,6 +38,20 @@ def test_each_shared_storage_once(api, cluster):
     ceph = next(storage for storage in listed if storage["name"] == "ceph")
     assert (ceph["type"], ceph["shared"], ceph["enabled"]) == ("rbd", True, True)
     assert ceph["available"] == ceph["total"] - ceph["used"]
+
+
+def test_pages_of_storage_are_stable_under_inserts(api, cluster):
+    whole = [(one["name"], one["node"]) for one in api.get("/api/v1/storage").json()["storage"]]
+    seen, url = [], "/api/v1/storage?cluster=demo&limit=2"
+    while url:
+        page = api.get(url).json()
+        seen += [(one["name"], one["node"]) for one in page["storage"]]
+        if len(seen) == 2:
+            cluster.storages.filter(name=seen[0][0]).delete()
+            cluster.storages.create(name="aaa", node="pve", synced_at=timezone.now())
+            cluster.storages.create(name="zzz", node="pve", synced_at=timezone.now())
+        url = page["next"]
+    assert seen == [*whole, ("zzz", "pve")]
 
 
 def test_a_nodes_storage_and_networks(api, cluster):
