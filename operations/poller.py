@@ -51,7 +51,9 @@ def poll_cluster(pk: int) -> float | None:
     for node, tasks in outstanding.items():
         try:
             client = connect(cluster, call_s=settings.ENGINE["call_s"])
-            seen += poll_node(client, node, tasks)
+            running = poll_node(client, node, tasks)
+            seen += running.values()
+            progress.follow_copies(client, pk, node, running)
         except ProxmoxError as error:
             # Each operation asks for itself now and then, and says what it waits for.
             log.warning("poll_failed", cluster=cluster.name, node=node, error=str(error))
@@ -76,8 +78,8 @@ def outstanding_on(pk: int) -> dict[str, dict[str, int]]:
     return by_node
 
 
-def poll_node(client: Client, node: str, outstanding: dict[str, int]) -> list[int]:
-    """Note whose tasks have ended; gives the operations whose tasks run."""
+def poll_node(client: Client, node: str, outstanding: dict[str, int]) -> dict[str, int]:
+    """Note whose tasks have ended; gives those that run."""
     tasks = client.tasks(node, source="active", limit=5000, timeout_s=CALL_S)
     running = {str(task.upid) for task in tasks if task.is_running}
     others = [key for upid, key in outstanding.items() if upid not in running]
@@ -92,9 +94,7 @@ def poll_node(client: Client, node: str, outstanding: dict[str, int]) -> list[in
             continue
         if not status.is_running:
             note_end(operation, status.exit_status or "unexpected status")
-    seen = {upid: key for upid, key in outstanding.items() if upid in running}
-    progress.follow_copies(client, node, seen, timeout_s=CALL_S)
-    return [*seen.values()]
+    return {upid: key for upid, key in outstanding.items() if upid in running}
 
 
 def spare(seen: list[int]) -> None:

@@ -10,40 +10,43 @@ import random
 import re
 import time
 
+import structlog
 from django.db.models.functions import Now
 
 from operations.models import RUNNING, Operation
 from operations.plans import UnknownHere, plan_for
-from proxmox import Client, ProxmoxError, Unreachable, Upid
+from proxmox import Client, ProxmoxError, Upid
+
+log = structlog.get_logger(__name__)
 
 # What copies disks, by the type in a UPID.
 COPYING = {"qmclone", "qmmove", "qmmigrate", "qmcreate"}
 # Shorter ones are over before anybody looks. Of a node's a few are read at a time, by chance.
 LONG = datetime.timedelta(seconds=5)
 A_FEW, EVERY_S = 3, 2.0
+# Ends are waited for, this is not: a slow log is left alone.
+LOG_S = 1.0
 # "transferred 1.0 GiB of 4.0 GiB (25.00%)", also behind a drive's name.
 DONE = re.compile(r"transferred .* \((\d+(?:\.\d+)?)%\)")
 
-_read_at: dict[str, float] = {}
+# When this process has last read some, by cluster and node.
+_read_at: dict[tuple[int, str], float] = {}
 
 
-def follow_copies(client: Client, node: str, running: dict[str, int], *, timeout_s: float) -> None:
-    """Of the running tasks, by UPID, some that copy: note how far they are. Raises Unreachable."""
-    copying = [key for upid, key in running.items() if Upid.parse(upid).type in COPYING]
-    if not copying or time.monotonic() - _read_at.get(node, 0.0) < EVERY_S:
+def follow_copies(client: Client, cluster: int, node: str, running: dict[str, int]) -> None:
+    """Of some of a node's running tasks (operations by UPID) that copy: note how far they are."""
+    copying = [key for upid, key in running.items() if upid.split(":")[5] in COPYING]
+    if not copying or time.monotonic() - _read_at.get((cluster, node), 0.0) < EVERY_S:
         return
-    _read_at[node] = time.monotonic()
-    long = Operation.objects.filter(
-        pk__in=copying, submitted_at__lt=Now() - LONG, is_undoing=False
-    ).exclude(upid="")
-    found = list(long)
+    _read_at[cluster, node] = time.monotonic()
+    long = Operation.objects.filter(pk__in=copying, submitted_at__lt=Now() - LONG)
+    found = list(long.exclude(upid=""))
     for operation in random.sample(found, min(A_FEW, len(found))):
         try:
-            lines = client.task_log(Upid.parse(operation.upid), timeout_s=timeout_s)
-        except Unreachable:
-            raise
-        except ProxmoxError:
-            continue
+            lines = client.task_log(Upid.parse(operation.upid), timeout_s=LOG_S)
+        except ProxmoxError as error:
+            log.info("log_unread", upid=operation.upid, error=str(error))
+            return
         note(operation, percent_in(lines))
 
 

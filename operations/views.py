@@ -47,7 +47,7 @@ READ_S = 5.0
 OF_A_UPID = {"node", "cluster"}
 
 
-def listed(by: Actor, asked: Set[str]) -> QuerySet[Operation]:
+def tasks_asked_for(by: Actor, asked: Set[str]) -> QuerySet[Operation]:
     slots = {name: Slot(name) for name in asked}
     found = Operation.objects.visible_to(by)
     if "status" in slots:
@@ -57,7 +57,7 @@ def listed(by: Actor, asked: Set[str]) -> QuerySet[Operation]:
     return found.filter(about(slots)) if slots else found
 
 
-LISTED = Listed(listed)
+TASKS = Listed(tasks_asked_for)
 
 
 class TaskViewSet(ViewSet):
@@ -73,7 +73,7 @@ class TaskViewSet(ViewSet):
         values = {name: asked[name] for name in ("status", "kind") if asked.get(name)}
         if asked.get("vm"):
             values |= subject_values(asked["vm"])
-        return listing("tasks", *page_by_keys(request, LISTED, values, tasks_of, backwards=True))
+        return listing("tasks", *page_by_keys(request, TASKS, values, tasks_of, backwards=True))
 
     def retrieve(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, OF_A_UPID)

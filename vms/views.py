@@ -60,7 +60,7 @@ FILTERS = {
 }
 
 
-def listed(by: Actor, asked: Set[str]) -> QuerySet[VirtualMachine]:
+def vms_asked_for(by: Actor, asked: Set[str]) -> QuerySet[VirtualMachine]:
     """By filters, and by what a path can name: a uuid, or a VMID that no other VM has given up."""
     columns = FILTERS | {"uuid": "uuid", "vmid": "vmid"}
     seen = VirtualMachine.objects.visible_to(by)
@@ -68,7 +68,7 @@ def listed(by: Actor, asked: Set[str]) -> QuerySet[VirtualMachine]:
     return seen.exclude(GivenUpVmid.has(Slot("vmid"))) if "vmid" in asked else seen
 
 
-LISTED = Listed(listed)
+VMS = Listed(vms_asked_for)
 
 
 def body_of_vm(request: Request, wanted: str) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def body_of_vm(request: Request, wanted: str) -> dict[str, Any]:
             values["cluster"] = cluster
     else:
         values["uuid"] = as_uuid(wanted)
-    found = bodies_of(LISTED.keys(actor_of(request), values))
+    found = bodies_of(VMS.keys(actor_of(request), values))
     if len(found) == 1:
         return found[0][1]
     # None, or in two clusters: that one says so.
@@ -170,7 +170,7 @@ class VmViewSet(ViewSet):
             raise ValidationError({"status": [f"Give one of {', '.join(sorted(set(STATUSES)))}."]})
         asked["tag"] = asked["tag"] and request.query_params.getlist("tag")
         values = {name: value for name, value in asked.items() if value}
-        return listing("vms", *page_by_keys(request, LISTED, values, bodies_of))
+        return listing("vms", *page_by_keys(request, VMS, values, bodies_of))
 
     def retrieve(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, {"cluster", "refresh"})

@@ -69,6 +69,7 @@ def next_vmids(cluster: Cluster, count: int) -> list[int]:
         found += free
         if not free:
             in_vain, window = in_vain + window, min(4 * window, MANY)
+        # All of the range, and what the edges may have cut off.
         if in_vain > cluster.vmid_max - cluster.vmid_min + 2 * MANY:
             raise NoVmidLeft(cluster)
     return found

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.db.models.functions import Now
+from structlog.testing import capture_logs
 
 from clusters.models import Cluster
 from operations import poller, progress
@@ -76,8 +77,18 @@ def test_of_many_a_few_are_read_and_seldom(cluster, sim, cloning, monkeypatch):
     running = {cloning.get().upid: cloning.get().pk}
     progress._read_at.clear()
     for _ in range(3):
-        progress.follow_copies(client, "pve", running, timeout_s=1)
+        progress.follow_copies(client, cluster.pk, "pve", running)
     assert len(read) == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_log_that_cannot_be_read_disturbs_nothing(cluster, sim, cloning, always):
+    cloning.update(submitted_at=LONG_AGO)
+    sim.add_fault("status", path="/tasks/.*/log$", status=500, text="cannot read its log")
+    with capture_logs() as said:
+        look(cluster)
+    assert [entry["event"] for entry in said] == ["log_unread"]
+    assert (cloning.get().state, cloning.get().progress) == ("running", 0)
 
 
 @pytest.mark.parametrize(
