@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
+from urllib.parse import urlencode
 
 from django.conf import settings
 from django.db.models import QuerySet
@@ -184,9 +185,9 @@ def _cut(
     more, following = len(keyed) > limit, None
     keyed = keyed[:limit]
     if more:
-        params = request.query_params.copy()
-        params["cursor"] = _encode(keyed[-1][0])
-        following = request.build_absolute_uri(f"{request.path}?{params.urlencode()}")
+        asked = {**dict(request.query_params.lists()), "cursor": _encode(keyed[-1][0])}
+        query = urlencode(asked, doseq=True)
+        following = request.build_absolute_uri(f"{request.path}?{query}")
     # A first page that holds all of them has counted them already.
     is_part = more or after is not None
     counted = count_of(request, count) if is_part else len(keyed)

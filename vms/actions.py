@@ -105,11 +105,17 @@ def migrate_vm(*, vm: VirtualMachine, node: str, by: Actor) -> Operation:
 
 
 def take_snapshot(
-    *, vm: VirtualMachine, name: str, description: str, include_ram: bool, by: Actor
+    *,
+    vm: VirtualMachine,
+    name: str,
+    description: str,
+    include_ram: bool,
+    by: Actor,
+    named_in: str = "name",
 ) -> Operation:
     """Keep the VM's disks as they are now, and with `include_ram` a running VM's memory."""
     preflight.check_state(vm, "snapshot", ALLOWED["snapshot"])
-    preflight.check_new_snapshot(vm, name)
+    preflight.check_new_snapshot(vm, name, named_in=named_in)
     with transaction.atomic():
         Headroom(vm.project).take(Amount(snapshots=1))
         return _enqueue(

@@ -257,9 +257,9 @@ def snapshot_names(vm: VirtualMachine) -> set[str] | None:
     return {snapshot.name for snapshot in found if not snapshot.is_current}
 
 
-def check_new_snapshot(vm: VirtualMachine, name: str) -> None:
+def check_new_snapshot(vm: VirtualMachine, name: str, *, named_in: str) -> None:
     if name in (snapshot_names(vm) or ()):
-        raise Conflict("snapshot_exists", f"VM {vm} has a snapshot {name} already.", field="name")
+        raise Conflict("snapshot_exists", f"VM {vm} has a snapshot {name} already.", field=named_in)
 
 
 def check_snapshot(vm: VirtualMachine, name: str) -> None:

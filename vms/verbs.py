@@ -100,6 +100,7 @@ VERBS: dict[str, Verb] = {
         lambda vm, asked, by: actions.take_snapshot(
             vm=vm,
             name=asked["snapshot_name"],
+            named_in="snapshot_name",
             description=asked["description"],
             include_ram=asked["include_ram"],
             by=by,

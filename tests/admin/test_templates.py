@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
+from django.utils import timezone
 
 from events.models import Event
 from operations.models import Operation
@@ -96,3 +99,12 @@ def test_one_is_deleted_after_it_was_asked_for(browser, cluster, work):
     assert work(Operation.objects.get()).state == "succeeded"
     template.refresh_from_db()
     assert template.missing_since is not None
+
+
+def test_one_that_is_gone_leaves_the_list_after_a_day_and_keeps_its_page(browser, cluster):
+    gone = Template.objects.get(name="debian-12")
+    for hours, is_listed in ((1, True), (25, False)):
+        since = timezone.now() - datetime.timedelta(hours=hours)
+        Template.objects.filter(pk=gone.pk).update(missing_since=since)
+        assert ("debian-12" in text_of(browser.get(page(Template, "changelist")))) is is_listed
+        assert "missing" in text_of(browser.get(page(Template, "change", gone.pk)))

@@ -283,7 +283,14 @@ def test_a_snapshot_that_exists_or_does_not_is_said_at_once(api, cluster, sim, o
     finish(
         actions.take_snapshot(vm=vm, name="once", description="", include_ram=False, by=operator)
     )
-    assert api.post(path, {"name": "once"}).json()["code"] == "snapshot_exists"
+    again = {"action": "snapshot", "snapshot_name": "once"}
+    for where, asked, field in (
+        (path, {"name": "once"}, "name"),
+        (f"/api/v1/vms/{vm.vmid}/actions", again, "snapshot_name"),
+    ):
+        refused = api.post(where, asked).json()
+        assert refused["code"] == "snapshot_exists"
+        assert refused["errors"][0]["field"] == field
     assert api.delete(f"{path}/never").status_code == 404
     assert api.post(f"{path}/never/rollback", {}).json()["code"] == "snapshot_not_found"
 

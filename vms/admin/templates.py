@@ -5,6 +5,7 @@ Here rather than with their rows, since what changes one is a verb of VMs (`temp
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,8 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
+from django.db.models.functions import Now
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import URLPattern, path
@@ -197,6 +199,8 @@ class BuildForm(VerbForm):
         return {}
 
 
+# So that who looks in the morning sees what went in the night.
+SHOWN_MISSING = datetime.timedelta(days=1)
 BUILD = Verb("build", "Build from URL", "download", lambda row, told, by: "", form=BuildForm)
 
 
@@ -245,6 +249,11 @@ class TemplateAdmin(EventsAreHistory, VerbsMixin, ReadOnlyAdmin):
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[Template]:
         templates: QuerySet[Template] = super().get_queryset(request)
+        match = request.resolver_match
+        if match and (match.url_name or "").endswith("_changelist"):
+            # Who is long gone has a page, for its tasks and events, and no place in the list.
+            is_there = Q(missing_since=None) | Q(missing_since__gt=Now() - SHOWN_MISSING)
+            templates = templates.filter(is_there)
         return templates.prefetch_related("copies")
 
     @admin.display(description="offered", ordering="is_published")
