@@ -11,10 +11,9 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
-from access.finding import as_uuid
 from access.serializers import StrictDateTimeField
 from accounts.actors import Actor
-from accounts.rest import PAGING, actor_of, listing, page_of, refuse_unknown_params
+from accounts.rest import PAGING, actor_of, as_uuid, listing, page_of, refuse_unknown_params
 from events import outbox
 from events.bodies import event_body
 from events.models import Event

@@ -8,7 +8,7 @@ from rest_framework.request import Request
 
 from accounts.actors import Actor
 from accounts.models import ApiToken, Project
-from accounts.rest import actor_of, is_storable
+from accounts.rest import actor_of, as_uuid, is_storable
 from events.models import Delivery, Webhook
 from operations.refusals import NotFound
 
@@ -46,13 +46,6 @@ def find_delivery(webhook: Webhook, wanted: str) -> Delivery:
     if found is None:
         raise NotFound("delivery_not_found", f"There is no delivery {wanted[:64]!r}.")
     return found
-
-
-def as_uuid(text: str) -> uuid.UUID | None:
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        return None
 
 
 def handle_of(text: str) -> uuid.UUID:

@@ -7,6 +7,7 @@ import binascii
 import json
 import re
 import time
+import uuid
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from operator import itemgetter
@@ -33,6 +34,14 @@ MOST_COUNTS = 1000
 def is_storable(text: str) -> bool:
     """Postgres holds no NUL, and neither it nor UTF-8 half of a surrogate pair."""
     return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def as_uuid(text: str) -> uuid.UUID | None:
+    """None, which is nobody's, for what is none."""
+    try:
+        return uuid.UUID(text)
+    except ValueError:
+        return None
 
 
 class StrictSerializer(serializers.Serializer[Any]):

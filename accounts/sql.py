@@ -15,6 +15,11 @@ def execute(sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> int:
         return int(cursor.rowcount)
 
 
+def lock(name: str) -> None:
+    """Be the only one with this name until the transaction is over; who has it is waited for."""
+    rows("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
+
+
 def rows(sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
     with connection.cursor() as cursor:
         cursor.execute(sql, params)

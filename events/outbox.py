@@ -19,10 +19,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.conf import settings
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models import Max
 from django.db.models.functions import Now
 
+from accounts.sql import lock, rows
 from events.bodies import event_frame
 from events.kinds import PING
 from events.models import Delivery, Event, Webhook
@@ -56,10 +57,8 @@ def publish() -> int:
 
 @transaction.atomic
 def _publish_batch() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('events.numbering', 0))")
-        cursor.execute(_NUMBER, [BATCH])
-        ids = [row[0] for row in cursor.fetchall()]
+    lock("events.numbering")
+    ids = [pk for (pk,) in rows(_NUMBER, [BATCH])]
     make_deliveries(ids)
     return len(ids)
 

@@ -19,7 +19,7 @@ from operator import attrgetter
 from django.db import transaction
 from django.db.models import Count, F, Q
 
-from accounts.sql import execute, rows
+from accounts.sql import execute, lock, rows
 from operations import queue
 from operations.models import Lane, LaneTicket, Operation
 
@@ -230,4 +230,4 @@ def _call_all(called: set[int]) -> None:
 
 def _lock(cluster_id: int) -> None:
     """Who passes is decided one at a time on a cluster."""
-    rows("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"lanes:{cluster_id}"])
+    lock(f"lanes:{cluster_id}")

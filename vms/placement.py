@@ -12,7 +12,7 @@ from typing import Any
 from django.utils import timezone
 
 from accounts.prepared import Prepared, Slot
-from accounts.sql import rows
+from accounts.sql import lock, rows
 from clusters.models import ONLINE, UNREACHABLE, Cluster, Network, Node, Storage
 from operations.refusals import Conflict, InvalidInput, Unavailable
 from vms.models import GIB, MIB, RUNNING, VirtualMachine
@@ -101,7 +101,7 @@ def choose_alone(cluster: Cluster) -> None:
 
     Each then sees what the others have placed: fifty at once do not all choose the same node.
     """
-    rows("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [f"placement:{cluster.pk}"])
+    lock(f"placement:{cluster.pk}")
 
 
 # Ordered as far as it is seen; by default they are by their cluster first.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import uuid
 from collections.abc import Set
 from functools import cache
 from typing import Any
@@ -22,6 +21,7 @@ from accounts.rest import (
     PAGING,
     Listed,
     actor_of,
+    as_uuid,
     listing,
     page_by_keys,
     parse,
@@ -99,14 +99,6 @@ def find_vm(request: Request, wanted: str) -> VirtualMachine:
     for vm in vms(wanted=as_uuid(wanted), **slots_of(actor)):
         return vm
     raise NotFound("vm_not_found", f"There is no VM {wanted[:64]!r}.")
-
-
-def as_uuid(text: str) -> uuid.UUID | None:
-    """None, which is nobody's, for what is none."""
-    try:
-        return uuid.UUID(text)
-    except ValueError:
-        return None
 
 
 def _find_by_vmid(request: Request, vmid: int) -> VirtualMachine:
