@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from django.db.models.functions import Now
 from django.utils import timezone
 
-from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
+from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict
 from proxmox import OutcomeUnknown, ProxmoxError, Upid
 from templates_app.models import Template
 from vms import observe
@@ -17,7 +17,7 @@ from vms.marks import with_mark
 from vms.models import PAUSED, RUNNING, SETTLED_AFTER, Size, VirtualMachine
 from vms.sourcing import lanes_in
 from vms.steps.creation import Configure
-from vms.steps.locks import refuse_stuck_lock
+from vms.steps.locks import refuse_stuck_lock, unlocked
 
 
 class Reconfigure(Configure):
@@ -67,7 +67,7 @@ class Migrate(Step[VmJob]):
     def look(self, job: VmJob) -> Verdict:
         lock = job.config().lock
         if lock:
-            return Wait(f"VM {job.vm.vmid} to be unlocked ({lock})")
+            return unlocked(job, job.vm.node, job.vm.vmid, lock)
         if job.vm.node == self.target(job)["node"]:
             return Done()
         return Act(f"VM {job.vm.vmid} is on {job.vm.node}")
@@ -133,7 +133,7 @@ class Convert(Step[VmJob]):
         if config.is_template:
             return Done()
         if config.lock:
-            return Wait(f"VM {job.vm.vmid} to be unlocked ({config.lock})")
+            return unlocked(job, job.vm.node, job.vm.vmid, config.lock)
         if not job.status().is_stopped:
             raise StepFailed("wrong_state", f"VM {job.vm.vmid} was started meanwhile.")
         job.refuse_protected()

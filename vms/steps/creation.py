@@ -16,7 +16,7 @@ from vms.marks import read_mark, with_mark
 from vms.models import GIB
 from vms.placement import Capacity, Need
 from vms.sourcing import lanes_in, placed
-from vms.steps.locks import refuse_stuck_lock
+from vms.steps.locks import refuse_stuck_lock, unlocked
 
 # Whose it is can be told only when these are gone: until then it shows a placeholder.
 CLONING = frozenset({"clone", "create"})
@@ -46,7 +46,7 @@ class Clone(Step[VmJob]):
             return Act(f"VM {job.vm.vmid} does not exist")
         node, config = found
         if config.lock in CLONING:
-            return Wait(f"VM {job.vm.vmid} to be unlocked ({config.lock})")
+            return unlocked(job, node, job.vm.vmid, config.lock)
         if read_mark(config.description) == job.mark:
             job.saw(node, config)
             return Done()
@@ -263,7 +263,7 @@ class Undo(Step[VmJob]):
         if config.lock and job.notes.get("stuck"):
             raise StepFailed("stuck_lock", f"VM {job.vm.vmid} is locked ({config.lock}).")
         if config.lock:
-            return Wait(f"VM {job.vm.vmid} to be unlocked ({config.lock})")
+            return unlocked(job, node, job.vm.vmid, config.lock)
         job.saw(node, config)
         return self.look_at_ours(job)
 

@@ -1,9 +1,23 @@
-"""Locks that a dead Proxmox worker leaves behind: no token can clear them, a person must."""
+"""Locks on VMs: somebody's work, which ends, or what a dead Proxmox worker left, which stays.
+
+No token can clear the latter, a person must: `qm unlock`, as root on the node.
+"""
 
 from __future__ import annotations
 
-from operations.plans import StepFailed
-from vms.job import VmJob
+import datetime
+
+from django.conf import settings
+from django.db.models import Q
+from django.db.models.functions import Now
+
+from operations.models import Operation
+from operations.plans import Job, StepFailed, Wait
+from vms.job import READ_S, VmJob
+
+# What is locked so has a task that does it. Backup tools other than Proxmox's own lock without one,
+# and `suspended` is a state.
+OF_TASKS = frozenset({"clone", "create", "migrate", "snapshot", "snapshot-delete", "rollback"})
 
 
 def refuse_stuck_lock(job: VmJob, kinds: frozenset[str]) -> None:
@@ -12,12 +26,61 @@ def refuse_stuck_lock(job: VmJob, kinds: frozenset[str]) -> None:
     Raises StepFailed that says what to type. Other locks are somebody's work, and end.
     """
     found = job.find()
-    if found is None or found[1].lock not in kinds:
-        return
-    node, config = found
+    if found is not None and found[1].lock in kinds:
+        raise stuck(job, found[0], job.vm.vmid, found[1].lock)
+
+
+def unlocked(job: Job, node: str, vmid: int, lock: str) -> Wait:
+    """To wait for the end of the lock that VM `vmid` on `node` was just seen to have.
+
+    Raises StepFailed when no task is left that would release it: the answer that named our task was
+    lost, and its worker died; or it was somebody else's.
+    """
+    if (
+        lock in OF_TASKS
+        and has_lasted(job.operation)
+        and not is_worked_on(job, node, vmid)
+        # A task unlocks before it ends: what is still locked now was locked by none of these.
+        and job.client.guest_config(node, vmid, timeout_s=READ_S).lock == lock
+    ):
+        raise stuck(job, node, vmid, lock)
+    return Wait(f"VM {vmid} to be unlocked ({lock})")
+
+
+def stuck(job: Job, node: str, vmid: int, lock: str | None) -> StepFailed:
     job.notes["stuck"] = True
-    raise StepFailed(
+    return StepFailed(
         "stuck_lock",
-        f"Proxmox's worker died on VM {job.vm.vmid} and left the lock {config.lock!r}, which no "
-        f"token can clear. As root on {node}: qm unlock {job.vm.vmid}",
+        f"Proxmox's worker died on VM {vmid} and left the lock {lock!r}, which no token can clear. "
+        f"As root on {node}: qm unlock {vmid}",
     )
+
+
+def has_lasted(operation: Operation) -> bool:
+    """Has the wait, and has our last call been over, for longer than Proxmox takes to list a task?
+
+    In database time: workers' clocks may differ.
+    """
+    before = Now() - datetime.timedelta(seconds=settings.ENGINE["grace_s"])
+    is_over = Q(call_ends_at=None) | Q(call_ends_at__lte=before)
+    this = Operation.objects.filter(is_over, pk=operation.pk, waiting_since__lte=before)
+    return this.exists()
+
+
+def is_worked_on(job: Job, node: str, vmid: int) -> bool:
+    """May a task on the node be at work on this VM? A clone's bears the number of its source."""
+    audited = f"/nodes/{node}"
+    granted = job.client.permissions(audited, timeout_s=READ_S)
+    if "Sys.Audit" not in granted.get(audited, ()):
+        # Other people's tasks are not shown to us.
+        return True
+    running = [
+        task.upid
+        for task in job.client.tasks(node, source="active", timeout_s=READ_S)
+        if task.is_running
+    ]
+    if any(upid.id == str(vmid) and upid.type.startswith("qm") for upid in running):
+        return True
+    clones = {str(upid) for upid in running if upid.type == "qmclone"}
+    others = Operation.objects.filter(upid__in=clones).exclude(pk=job.operation.pk)
+    return len(clones) > others.count()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
+from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict
 from proxmox import Conflict, ProxmoxError, Upid
 from vms import observe
 from vms.job import VmJob
 from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED
+from vms.steps.locks import unlocked
 
 
 class PowerStep(Step[VmJob]):
@@ -170,7 +171,7 @@ class StopForDeletion(Stop):
                 "protected", f"VM {job.vm.vmid} is protected in Proxmox: unset `protection` there."
             )
         if config.lock and config.lock != "suspended":
-            return Wait(f"VM {job.vm.vmid} to be unlocked ({config.lock})")
+            return unlocked(job, job.vm.node, job.vm.vmid, config.lock)
         return super().look(job)
 
     def record(self, job: VmJob) -> None:
@@ -189,7 +190,7 @@ class Destroy(Step[VmJob]):
             return Done()
         config = job.config()
         if config.lock and config.lock != "suspended":
-            return Wait(f"VM {job.vm.vmid} to be unlocked ({config.lock})")
+            return unlocked(job, job.vm.node, job.vm.vmid, config.lock)
         job.refuse_protected()
         return Act(f"VM {job.vm.vmid} is still there")
 

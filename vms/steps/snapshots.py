@@ -10,7 +10,7 @@ from proxmox.results import Snapshot
 from vms import observe
 from vms.job import VmJob
 from vms.marks import read_mark, with_mark, without_mark
-from vms.steps.locks import refuse_stuck_lock
+from vms.steps.locks import refuse_stuck_lock, unlocked
 
 
 def find(job: VmJob, name: str) -> Snapshot | None:
@@ -36,7 +36,7 @@ class SnapshotStep(Step[VmJob]):
     def busy(self, job: VmJob) -> Wait | None:
         lock = job.config().lock
         if lock and lock != "suspended":
-            return Wait(f"VM {job.vm.vmid} to be unlocked ({lock})")
+            return unlocked(job, job.vm.node, job.vm.vmid, lock)
         return None
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
+from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict
 from proxmox import Conflict, ProxmoxError, Upid
+from vms.steps.locks import unlocked
 from vms.template_job import TemplateJob
 
 
@@ -20,13 +21,13 @@ class DestroyTemplate(Step[TemplateJob]):
         found = job.find()
         if found is None:
             return Done()
-        config = found[1]
+        node, config = found
         if config.protection:
             raise StepFailed(
                 "protected", f"Template {job.template} is protected in Proxmox: unset it there."
             )
         if config.lock:
-            return Wait(f"template {job.template} to be unlocked ({config.lock})")
+            return unlocked(job, node, job.template.vmid, config.lock)
         return Act(f"template {job.template} is still there")
 
     def act(self, job: TemplateJob) -> Upid | None:

@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 
 from django.conf import settings
 
-from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
+from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict
 from proxmox import ProxmoxError, Upid
 from proxmox.results import GuestConfig
 from vms import nocloud, volumes
 from vms.job import READ_S, VmJob
 from vms.models import UserData
+from vms.steps.locks import unlocked
 from vms.userdata import iso_storages, seal
 
 # Where a CD-ROM goes if it cannot take its predecessor's place; q35 machines have ide0 and ide2.
@@ -83,7 +84,7 @@ class AttachUserData(UserDataStep):
     def look(self, job: VmJob) -> Verdict:
         config = job.config()
         if config.lock:
-            return Wait(f"VM {job.vm.vmid} to be unlocked ({config.lock})")
+            return unlocked(job, job.vm.node, job.vm.vmid, config.lock)
         volume = self.volume(job)
         if volume in attached(job, config) and not other_seeds(config, volume):
             return Done()
