@@ -19,15 +19,17 @@ LOCK = """
 # All of them, or the operation that holds one. It looks when the locks are held, so not before.
 CLAIM = """
     WITH wanted AS (
-        SELECT name, mode FROM unnest(%(names)s::text[], %(modes)s::text[]) AS wanted (name, mode)
+        SELECT name, mode, operation
+        FROM unnest(%(names)s::text[], %(modes)s::text[], %(operations)s::bigint[])
+            AS wanted (name, mode, operation)
     ), holder AS (
         SELECT claim.operation_id
         FROM wanted JOIN operations_claim AS claim ON claim.object = wanted.name
-        WHERE claim.operation_id <> %(operation)s AND 'exclusive' IN (wanted.mode, claim.mode)
+        WHERE claim.operation_id <> wanted.operation AND 'exclusive' IN (wanted.mode, claim.mode)
         ORDER BY claim.object, claim.id LIMIT 1
     ), taken AS (
         INSERT INTO operations_claim (object, mode, operation_id)
-        SELECT name, mode, %(operation)s FROM wanted WHERE NOT EXISTS (SELECT FROM holder)
+        SELECT name, mode, operation FROM wanted WHERE NOT EXISTS (SELECT FROM holder)
     )
     SELECT operation_id FROM holder
 """
@@ -44,14 +46,17 @@ class Claimed(Conflict):
         self.holder = holder
 
 
-def take_claims(operation: Operation, wants: Iterable[tuple[str, str]]) -> None:
-    """Claim all of `wants`, pairs of (object, mode), in the caller's transaction.
+def take_claims(operations: Iterable[Operation]) -> None:
+    """Claim for each what it `wants`, in the caller's transaction: all of it or none.
 
     Raises Claimed, naming the holder. Objects are locked in one order, so two callers cannot
-    wait for each other.
+    wait for each other. What is not in the database yet is not looked at: no two of `operations`
+    may want the same where one of them wants it alone.
     """
-    modes = dict(sorted(wants))
-    wanted = {"operation": operation.pk, "names": [*modes], "modes": [*modes.values()]}
-    rows(LOCK, wanted)
-    if holders := rows(CLAIM, wanted):
+    wanted = sorted((name, mode, one.pk) for one in operations for name, mode in one.wants)
+    names, modes, pks = zip(*wanted, strict=True) if wanted else ((), (), ())
+    claims = {"names": [*names], "modes": [*modes], "operations": [*pks]}
+    locked = dict(zip(names, modes, strict=True))
+    rows(LOCK, {"names": [*locked], "modes": [*locked.values()]})
+    if holders := rows(CLAIM, claims):
         raise Claimed(Operation.objects.get(pk=holders[0][0]))

@@ -83,8 +83,8 @@ def settle_end(operation: Operation, state: str, *, tells_plan: bool = True) -> 
     waiting = Operation.objects.select_for_update().filter(after=operation, state=QUEUED)
     successor = waiting.first()
     if successor is not None:
-        plan_for(successor.kind).on_claim(successor)
-        take_claims(successor, [(name, mode) for name, mode in successor.wants])
+        plan_for(successor.kind).on_claim([successor])
+        take_claims([successor])
         queue.wake(successor)
 
 

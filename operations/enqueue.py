@@ -18,32 +18,40 @@ from accounts.request_id import current_request_id
 from clusters.models import Cluster
 from operations import ending, idempotency, lanes, queue
 from operations.claims import take_claims
-from operations.history import record_task_event
+from operations.history import record_task_event, record_task_events
 from operations.models import CANCELED, QUEUED, UNFINISHED, Operation
 from operations.plans import Cancel, plan_for
 from operations.refusals import Conflict
 
 
 def enqueue(
+    kind: str, *, cluster: Cluster, by: Actor, after: Operation | None = None, **asked: Any
+) -> Operation:
+    """Write an operation down, in the caller's transaction; `asked` as `new_operation` takes it.
+    Raises Claimed.
+
+    With `after` it takes its claims when that one ends.
+    """
+    operation = new_operation(kind, cluster=cluster, **asked)
+    if after is not None and not has_ended(after):
+        operation.after = after
+    write_down([operation], by=by)
+    return operation
+
+
+def new_operation(
     kind: str,
     *,
     cluster: Cluster,
-    by: Actor,
     wants: Iterable[tuple[str, str]],
     subject: uuid.UUID | None = None,
     label: str = "",
     project_id: int | None = None,
     params: Mapping[str, Any] | None = None,
     secrets: Mapping[str, Any] | None = None,
-    after: Operation | None = None,
 ) -> Operation:
-    """Write the operation down, in the caller's transaction. Raises Claimed.
-
-    With `after` it takes its claims when that one ends.
-    """
-    if after is not None and has_ended(after):
-        after = None
-    operation = Operation(
+    """One that nobody has written down yet. `wants` are its claims, pairs of (object, mode)."""
+    return Operation(
         kind=kind,
         cluster=cluster,
         project_id=project_id,
@@ -54,36 +62,37 @@ def enqueue(
         has_secrets=bool(secrets),
         wants=[list(pair) for pair in wants],
         step=plan_for(kind).steps[0].name,
-        after=after,
     )
-    write_down(operation, by=by)
-    return operation
 
 
-def write_down(operation: Operation, *, by: Actor, **data: str) -> None:
-    """Save a new operation, take its claims and hint at it. Where its step has to stand in line it
-    does so at once, and is called. Raises Claimed.
+def write_down(operations: list[Operation], *, by: Actor, **data: str) -> None:
+    """Save new operations of one kind on one cluster, take their claims and hint at them. Where
+    their step has to stand in line they do so at once, and are called. Raises Claimed.
 
-    The subject's row is locked first (`on_claim`), then its claims: everybody does it in this
+    The subjects' rows are locked first (`on_claim`), then the claims: everybody does it in this
     order, so that two actions on one VM wait for one another but never both.
     """
-    plan, after = plan_for(operation.kind), operation.after
-    wanted = list(plan.find(operation.step).lanes(operation.params))
-    place = None if after else lanes.end_of_line(operation.cluster_id, wanted)
-    look_s = datetime.timedelta(seconds=place.check_s if place else 0)
-    operation.by, operation.request_id = by.name, current_request_id() or ""
-    operation.planned = plan.names
-    operation.waiting_for = f"task {after.uuid} ({after}) to end" if after else str(place or "")
-    operation.due_at = None if after else Now() + look_s
-    operation.save(force_insert=True)
-    idempotency.note(operation)
-    if after is None:
-        plan.on_claim(operation)
-        take_claims(operation, operation.wants)
-        lanes.stand(operation, wanted)
-        if place is None:
-            queue.hint(operation)
-    record_task_event("task.accepted", operation, by=by, **data)
+    first = operations[0]
+    plan, request_id = plan_for(first.kind), current_request_id() or ""
+    ready = [one for one in operations if one.after is None]
+    wanted = [dict(plan.find(one.step).lanes(one.params)) for one in ready]
+    places = lanes.ends_of_line(first.cluster_id, wanted)
+    for one in operations:
+        one.by, one.request_id, one.planned = by.name, request_id, plan.names
+        one.waiting_for = f"task {one.after.uuid} ({one.after}) to end" if one.after else ""
+    for one, place in zip(ready, places, strict=True):
+        one.waiting_for = str(place or "")
+        one.due_at = Now() + datetime.timedelta(seconds=place.check_s if place else 0)
+    Operation.objects.bulk_create(operations)
+    idempotency.note(operations)
+    if ready:
+        plan.on_claim(ready)
+        take_claims(ready)
+        lanes.stand(ready, wanted)
+    for one in ready:
+        if not one.waiting_for:
+            queue.hint(one)
+    record_task_events("task.accepted", operations, by=by, **data)
 
 
 def has_ended(operation: Operation) -> bool:

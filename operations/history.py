@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from typing import Any
 
 from accounts.actors import Actor
-from events.models import record_event
+from events.models import Event, new_event, record_events
 from operations.models import Operation
 
 
@@ -32,7 +33,18 @@ def with_step(
 
 def record_task_event(kind: str, operation: Operation, *, by: Actor | str, **data: Any) -> None:
     """In the transaction that makes it true."""
-    record_event(
+    record_task_events(kind, [operation], by=by, **data)
+
+
+def record_task_events(
+    kind: str, operations: Iterable[Operation], *, by: Actor | str, **data: Any
+) -> None:
+    """The same of each."""
+    record_events([new_task_event(kind, operation, by=by, **data) for operation in operations])
+
+
+def new_task_event(kind: str, operation: Operation, *, by: Actor | str, **data: Any) -> Event:
+    return new_event(
         kind,
         by=by,
         project_id=operation.project_id,

@@ -7,7 +7,7 @@ object was made or changed at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -83,7 +83,7 @@ def operations_of(row: IdempotencyKey) -> list[Operation]:
     return list(found.order_by("pk"))
 
 
-def note(operation: Operation) -> None:
+def note(operations: Iterable[Operation]) -> None:
     """Keep the request's key with what came of it; in the action's transaction."""
     asked = _asked.get()
     if asked is None:
@@ -91,7 +91,7 @@ def note(operation: Operation) -> None:
     row, _ = IdempotencyKey.objects.get_or_create(
         caller=asked.caller, key=asked.key, defaults={"digest": asked.digest}
     )
-    row.operations.append(operation.uuid)
+    row.operations += [operation.uuid for operation in operations]
     row.save(update_fields=["operations"])
 
 

@@ -11,7 +11,8 @@ who waits takes no turn until then: a thousand in line cost the workers nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
@@ -46,35 +47,45 @@ class Place:
 
 # Of each lane: how many are through or wait.
 FILLED = """
-    SELECT lane.key, lane."limit", count(ticket.id) FILTER (WHERE ticket.is_through),
-        count(ticket.id) FILTER (WHERE NOT ticket.is_through)
+    SELECT lane.key, lane."limit", count(ticket.id)
     FROM operations_lane AS lane
     LEFT JOIN operations_laneticket AS ticket ON ticket.lane_id = lane.id
     WHERE lane.cluster_id = %s AND lane.key = ANY(%s)
-    GROUP BY lane.id ORDER BY lane.key
+    GROUP BY lane.id
 """
 
 
-def end_of_line(cluster_id: int, wanted: Iterable[tuple[str, int]]) -> Place | None:
-    """Where one who comes now would have to wait; None where there is room."""
-    limits = dict(wanted)
+def ends_of_line(cluster_id: int, wanted: Iterable[Mapping[str, int]]) -> list[Place | None]:
+    """Where each of those who come now, one after the other, would have to wait; None where there
+    is room. Of each its lanes, with their default limits."""
+    wanted = list(wanted)
+    limits = {key: limit for lanes in wanted for key, limit in lanes.items()}
     if not limits:
-        return None
+        return [None] * len(wanted)
+    filled = {key: (key, limit, 0) for key, limit in limits.items()}
     found = rows(FILLED, [cluster_id, list(limits)])
     if len(found) < len(limits):
         _make_lanes(cluster_id, limits)
-    return _full(found)
+    filled |= {lane[0]: lane for lane in found}
+    places = []
+    for lanes in wanted:
+        places.append(_full(filled[key] for key in sorted(lanes)))
+        for key in lanes:
+            _, limit, there = filled[key]
+            filled[key] = (key, limit, there + 1)
+    return places
 
 
-def stand(operation: Operation, wanted: Iterable[tuple[str, int]]) -> None:
-    """Take a place in these lanes, in the caller's transaction; who has to wait there is called.
+def stand(operations: Sequence[Operation], wanted: Iterable[Iterable[str]]) -> None:
+    """Take places, each in its lanes, in the caller's transaction; who has to wait there is called.
 
-    No lock is held, so who leaves before the commit does not see it: then it looks itself.
+    No lock is held, so who leaves before the commit does not see them: then they look themselves.
     """
-    if limits := dict(wanted):
-        _take_tickets(operation, limits)
-    if operation.waiting_for:
-        transaction.on_commit(partial(_come_if_there_is_room, operation), robust=True)
+    tickets = [(one.pk, key) for one, keys in zip(operations, wanted, strict=True) for key in keys]
+    if tickets:
+        _take_tickets(operations[0].cluster_id, tickets)
+    if waiting := [one for one in operations if one.waiting_for]:
+        transaction.on_commit(partial(_come_if_there_is_room, waiting), robust=True)
 
 
 def is_in_line(operation: Operation) -> bool:
@@ -105,7 +116,7 @@ def admit(operation: Operation, wanted: Iterable[tuple[str, int]]) -> Place | No
     with transaction.atomic():
         _lock(operation.cluster_id)
         _make_lanes(operation.cluster_id, limits)
-        _take_tickets(operation, limits)
+        _take_tickets(operation.cluster_id, [(operation.pk, key) for key in limits])
         passed = _let_pass(operation.cluster_id)
         _call_all(passed - {operation.pk})
         # Others may have let it pass since it looked.
@@ -139,13 +150,17 @@ def _make_lanes(cluster_id: int, limits: Mapping[str, int]) -> None:
 
 TICKETS = """
     INSERT INTO operations_laneticket (lane_id, operation_id, is_through)
-    SELECT id, %s, false FROM operations_lane WHERE cluster_id = %s AND key = ANY(%s)
+    SELECT lane.id, wanted.operation, false
+    FROM unnest(%s::bigint[], %s::text[]) AS wanted (operation, key)
+    JOIN operations_lane AS lane ON lane.cluster_id = %s AND lane.key = wanted.key
     ON CONFLICT DO NOTHING
 """
 
 
-def _take_tickets(operation: Operation, keys: Iterable[str]) -> None:
-    execute(TICKETS, [operation.pk, operation.cluster_id, list(keys)])
+def _take_tickets(cluster_id: int, tickets: Iterable[tuple[int, str]]) -> None:
+    """Pairs of an operation and a lane's key."""
+    operations, keys = zip(*tickets, strict=True)
+    execute(TICKETS, [list(operations), list(keys), cluster_id])
 
 
 # Of each lane the first in line, as many as there is room for; those for whom there is room in all
@@ -184,36 +199,45 @@ def _let_pass(cluster_id: int) -> set[int]:
     return {operation for (operation,) in rows(ADMISSION, [cluster_id])}
 
 
-# Of each lane where it waits: how many are through, and how many wait before it.
+# Of each, of each lane where it waits: how many are through or wait before it.
 BEFORE = """
-    SELECT lane.key, lane."limit", count(other.id) FILTER (WHERE other.is_through),
-        count(other.id) FILTER (WHERE NOT other.is_through)
+    SELECT mine.operation_id, lane.key, lane."limit", count(other.id)
     FROM operations_laneticket AS mine JOIN operations_lane AS lane ON lane.id = mine.lane_id
     LEFT JOIN operations_laneticket AS other
         ON other.lane_id = lane.id
         AND (other.is_through OR other.operation_id < mine.operation_id)
-    WHERE mine.operation_id = %s AND NOT mine.is_through
-    GROUP BY lane.id ORDER BY lane.key
+    WHERE mine.operation_id = ANY(%s) AND NOT mine.is_through
+    GROUP BY mine.operation_id, lane.id ORDER BY lane.key
 """
 
 
 def _place(operation: Operation) -> Place | None:
     """Where it waits, None when it is through."""
-    found = rows(BEFORE, [operation.pk])
+    found = _before([operation])[operation.pk]
     # An operator may have raised a limit in this moment: then it is called at once.
     return _full(found) or (Place(found[0][0], found[0][1], 1) if found else None)
 
 
-def _come_if_there_is_room(operation: Operation) -> None:
-    if _full(rows(BEFORE, [operation.pk])) is None:
-        queue.wake(operation, waiting_for="")
+def _come_if_there_is_room(waiting: Sequence[Operation]) -> None:
+    before = _before(waiting)
+    for operation in waiting:
+        if _full(before[operation.pk]) is None:
+            queue.wake(operation, waiting_for="")
 
 
-def _full(lanes: Iterable[tuple[str, int, int, int]]) -> Place | None:
-    """Where it has to wait longest, of the rows of FILLED and BEFORE; None where all have room."""
-    places = (
-        Place(key, limit, through + waiting - limit + 1) for key, limit, through, waiting in lanes
-    )
+def _before(operations: Iterable[Operation]) -> dict[int, list[tuple[str, int, int]]]:
+    """Of each, by key: its lanes as (key, limit, how many are before it); none where it is
+    through."""
+    found = defaultdict(list)
+    for pk, key, limit, there in rows(BEFORE, [[operation.pk for operation in operations]]):
+        found[pk].append((key, limit, there))
+    return found
+
+
+def _full(lanes: Iterable[tuple[str, int, int]]) -> Place | None:
+    """Where it has to wait longest, of lanes as (key, limit, how many are before it); None where
+    all have room."""
+    places = (Place(key, limit, there - limit + 1) for key, limit, there in lanes)
     longest = max(places, key=attrgetter("position"), default=None)
     return longest if longest and longest.position > 0 else None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
@@ -157,9 +157,9 @@ class Plan(Generic[J]):
     open: Callable[[Operation, Client], J]
     steps: tuple[Step[J], ...]
     undo: tuple[Step[J], ...] = ()
-    # Called in the transaction in which the operation takes its claims, and in the one that ends it
+    # Called in the transaction in which operations take their claims, and in the one that ends one
     # (with the state it ends in), so that the subject's own row always tells the same.
-    on_claim: Callable[[Operation], None] = lambda operation: None
+    on_claim: Callable[[Sequence[Operation]], None] = lambda operations: None
     on_end: Callable[[Operation, str], None] = lambda operation, state: None
     # Called before a failed operation is tried again, in that transaction: makes the subject ready
     # and gives the parameters. Raises Refusal where it cannot be.

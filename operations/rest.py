@@ -30,6 +30,7 @@ AWAIT_HEADER = "X-Izvor-Await"
 View = Callable[..., Response]
 KEY_LENGTH_MAX = 255
 Renderer = Callable[[Operation], dict[str, Any]]
+AllRenderer = Callable[[list[Operation]], list[dict[str, Any]]]
 # How an object that was made or changed at once is shown, by the word before its uuid.
 ObjectRenderer = Callable[[Request, str], dict[str, Any]]
 _objects: dict[str, ObjectRenderer] = {}
@@ -37,25 +38,31 @@ _objects: dict[str, ObjectRenderer] = {}
 
 @dataclass(frozen=True)
 class Body:
-    """How answers about one kind look. `one` and `many` name the object in a batch's answer."""
+    """How answers about one kind look. `one` and `many` name the object in a batch's answer, and
+    `all_of` gives those of a batch, in its order."""
 
     render: Renderer
     status: int
     one: str
     many: str
+    all_of: AllRenderer | None
 
 
 _bodies: dict[str, Body] = {}
 
 
 def renders(
-    *kinds: str, created: bool = False, one: str = "", many: str = ""
+    *kinds: str,
+    created: bool = False,
+    one: str = "",
+    many: str = "",
+    all_of: AllRenderer | None = None,
 ) -> Callable[[Renderer], Renderer]:
     """The body of answers about these kinds: when accepted, when asked again, and at the end."""
 
     def keep(renderer: Renderer) -> Renderer:
         for kind in kinds:
-            _bodies[kind] = Body(renderer, 201 if created else 200, one, many)
+            _bodies[kind] = Body(renderer, 201 if created else 200, one, many, all_of)
         return renderer
 
     return keep
@@ -85,8 +92,9 @@ def body_of_all(operations: list[Operation]) -> dict[str, Any]:
     if not first.params.get("batch"):
         return body_of(first)
     body = _bodies[first.kind]
+    assert body.all_of, "only what can be batched is"
     return {
-        body.many: [body.render(operation)[body.one] for operation in operations],
+        body.many: body.all_of(operations),
         "tasks": [task_body(operation) for operation in operations],
     }
 

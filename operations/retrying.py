@@ -46,7 +46,7 @@ def retry(operation: Operation, *, by: Actor) -> Operation:
     )
     # The new one has them now.
     Operation.objects.filter(pk=failed.pk).update(sealed_params="")
-    write_down(again, by=by, retry_of=str(failed.uuid))
+    write_down([again], by=by, retry_of=str(failed.uuid))
     return again
 
 

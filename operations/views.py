@@ -123,7 +123,7 @@ class TaskViewSet(ViewSet):
         parse(NothingSerializer, request)
         with transaction.atomic():
             request_cancel(operation, by=actor_of(request))
-            idempotency.note(operation)
+            idempotency.note([operation])
         operation.refresh_from_db()
         return accepted(operation, wanted=CANCELED)
 

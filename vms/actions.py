@@ -14,7 +14,7 @@ from django.db.models.functions import Now
 from accounts.actors import Actor
 from accounts.models import Project
 from events.models import record_event
-from operations.enqueue import enqueue, holder_of, request_cancel
+from operations.enqueue import enqueue, holder_of, new_operation, request_cancel, write_down
 from operations.models import EXCLUSIVE, QUEUED, Operation
 from operations.refusals import Conflict
 from vms import building, changing, cloning, creation, installing, preflight
@@ -219,22 +219,22 @@ def accept(
     preflight.give_vmids(first.cluster, [draft.vm for draft in drafts])
     batch = str(uuid.uuid4()) if is_batch else None
     capacity = Capacity(first.cluster)
-    made = []
     with preflight.vmids_are_free(), transaction.atomic():
         headroom = Headroom(first.project)
         choose_alone(first.cluster)
         fitting = creation.fit(drafts, capacity, headroom, at_least=at_least)
-        for draft in fitting:
-            draft.vm.save(force_insert=True)
-            made.append((draft.vm, _enqueue_creation(draft, by, batch)))
-    return made
+        vms = [draft.vm for draft in fitting]
+        operations = [_new_creation(draft, batch) for draft in fitting]
+        VirtualMachine.objects.bulk_create(vms)
+        write_down(operations, by=by)
+    return list(zip(vms, operations, strict=True))
 
 
-def _enqueue_creation(draft: Draft, by: Actor, batch: str | None) -> Operation:
-    return enqueue(
+def _new_creation(draft: Draft, batch: str | None) -> Operation:
+    """The operation, unsaved, which the VM's row names from its first moment."""
+    operation = new_operation(
         draft.kind,
         cluster=draft.vm.cluster,
-        by=by,
         wants=[(draft.vm.claim, EXCLUSIVE), *draft.source_claims],
         subject=draft.vm.uuid,
         label=str(draft.vm),
@@ -242,6 +242,8 @@ def _enqueue_creation(draft: Draft, by: Actor, batch: str | None) -> Operation:
         params=draft.params | ({"batch": batch} if batch else {}),
         secrets=draft.secrets,
     )
+    draft.vm.doing, draft.vm.task = operation.kind, operation.uuid
+    return operation
 
 
 def _enqueue(

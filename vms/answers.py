@@ -6,7 +6,7 @@ from typing import Any
 
 from operations.models import Operation
 from operations.rest import renders
-from vms.bodies import body_of_subject, vm_body
+from vms.bodies import bodies_of_subjects, body_of_subject, vm_body
 from vms.models import VirtualMachine
 
 # The verb of `POST …/actions` that makes an operation of this kind.
@@ -36,7 +36,7 @@ def changed_body(vm: VirtualMachine, *, pending: list[str]) -> dict[str, Any]:
 
 
 @renders("mark_vm")
-@renders("create_vm", "install_vm", created=True, one="vm", many="vms")
+@renders("create_vm", "install_vm", created=True, one="vm", many="vms", all_of=bodies_of_subjects)
 def with_vm(operation: Operation) -> dict[str, Any]:
     body = body_of_subject(operation)
     return {"vm": body, "vmid": body["id"]}

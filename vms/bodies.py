@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import uuid
+from collections.abc import Sequence
 from inspect import signature
 from typing import Any
 
@@ -44,6 +45,13 @@ def vm_body(vm: VirtualMachine) -> dict[str, Any]:
 def body_of_subject(operation: Operation) -> dict[str, Any]:
     """Of the VM that an operation works on, deleted or not."""
     return _body("uuid", operation.subject)
+
+
+def bodies_of_subjects(operations: Sequence[Operation]) -> list[dict[str, Any]]:
+    """The same of each, in their order."""
+    found = COLUMNS.where("uuid = ANY(%s)", [[operation.subject for operation in operations]])
+    bodies = {body["uuid"]: body for body in (body_of(*row) for row in found)}
+    return [bodies[operation.subject] for operation in operations]
 
 
 def bodies_of(keys: Keys) -> list[tuple[int, dict[str, Any]]]:

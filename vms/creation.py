@@ -57,8 +57,9 @@ class Draft:
     def numbered(self, number: int) -> Draft:
         """The same once more, as one of a batch."""
         vm = copy(self.vm)
-        # A row of its own, not the first one's again.
+        # A row of its own, not the first one's again, on the same cluster and of the same size.
         vm._state, vm.uuid = ModelState(), uuid.uuid4()
+        vm._state.fields_cache = dict(self.vm._state.fields_cache)
         vm.name = f"{self.vm.name}-{number}"
         return replace(self, vm=vm, params=dict(self.params))
 

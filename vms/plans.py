@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from accounts.sql import execute
 from operations.models import SUCCEEDED, Operation
 from operations.plans import Plan, Step, register
 from templates_app.models import Template
@@ -55,10 +56,18 @@ from vms.steps.user_data import (
 )
 from vms.template_job import TemplateJob, open_template_job
 
+# One that is being made says so already.
+CLAIM_VMS = """
+    UPDATE vms_virtualmachine AS vm SET doing = wanted.kind, task = wanted.task
+    FROM unnest(%s::uuid[], %s::text[], %s::uuid[]) AS wanted (vm, kind, task)
+    WHERE vm.uuid = wanted.vm AND vm.task IS DISTINCT FROM wanted.task
+"""
 
-def claim_vm(operation: Operation) -> None:
+
+def claim_vms(operations: Sequence[Operation]) -> None:
     """The VM's row says who works on it, from the moment of the claim."""
-    VirtualMachine.objects.subject_of(operation).update(doing=operation.kind, task=operation.uuid)
+    claimed = [(one.subject, one.kind, one.uuid) for one in operations]
+    execute(CLAIM_VMS, [list(column) for column in zip(*claimed, strict=True)])
 
 
 def free_vm(operation: Operation, state: str) -> None:
@@ -110,7 +119,7 @@ def plan(
         open_job,
         steps,
         undo=undo,
-        on_claim=claim_vm,
+        on_claim=claim_vms,
         on_end=on_end,
         on_retry=on_retry or (same_or_new_vm if undo else same_vm),
     )

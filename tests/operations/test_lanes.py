@@ -156,8 +156,8 @@ def test_a_lane_that_empties_before_the_commit_is_not_waited_in(
             for operation in cloning:
                 lanes.leave(operation)
 
-    def stand_while_all_leave(operation: Operation, wanted: Any) -> None:
-        stand(operation, wanted)
+    def stand_while_all_leave(operations: list[Operation], wanted: Any) -> None:
+        stand(operations, wanted)
         assert at_once(leave_all) == [None]
 
     monkeypatch.setattr(lanes, "stand", stand_while_all_leave)
@@ -216,7 +216,7 @@ def test_it_says_for_which_lane_it_waits_longest(cluster, operator):
     assert str(stand(("storage:ceph", 1))).endswith("position 1")
     both = [("node:pve", 1), ("storage:ceph", 1)]
     expected = "a place in lane storage:ceph (limit 1): position 2"
-    assert str(lanes.end_of_line(cluster.pk, both)) == expected
+    assert str(lanes.ends_of_line(cluster.pk, [dict(both)])[0]) == expected
     assert str(stand(*both)) == expected
 
 
