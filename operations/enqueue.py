@@ -32,10 +32,11 @@ def enqueue(
 
     With `after` it takes its claims when that one ends.
     """
-    operation = new_operation(kind, cluster=cluster, **asked)
+    operation = new_operation(kind, cluster=cluster, by=by, **asked)
     if after is not None and not has_ended(after):
         operation.after = after
-    write_down([operation], by=by)
+    write_down([operation])
+    idempotency.note([operation])
     return operation
 
 
@@ -43,6 +44,7 @@ def new_operation(
     kind: str,
     *,
     cluster: Cluster,
+    by: Actor,
     wants: Iterable[tuple[str, str]],
     subject: uuid.UUID | None = None,
     label: str = "",
@@ -60,31 +62,34 @@ def new_operation(
         params=dict(params or {}),
         sealed_params=crypto.seal(json.dumps(secrets)) if secrets else "",
         has_secrets=bool(secrets),
+        by=by.name,
+        request_id=current_request_id() or "",
         wants=[list(pair) for pair in wants],
         step=plan_for(kind).steps[0].name,
     )
 
 
-def write_down(operations: list[Operation], *, by: Actor, **data: str) -> None:
+def write_down(operations: list[Operation], **data: str) -> None:
     """Save new operations of one kind on one cluster, take their claims and hint at them. Where
     their step has to stand in line they do so at once, and are called. Raises Claimed.
+
+    Whoever calls it notes them under their request's Idempotency-Key, in the same transaction.
 
     The subjects' rows are locked first (`on_claim`), then the claims: everybody does it in this
     order, so that two actions on one VM wait for one another but never both.
     """
     first = operations[0]
-    plan, request_id = plan_for(first.kind), current_request_id() or ""
+    plan = plan_for(first.kind)
     ready = [one for one in operations if one.after is None]
     wanted = [dict(plan.find(one.step).lanes(one.params)) for one in ready]
     places = lanes.ends_of_line(first.cluster_id, wanted)
     for one in operations:
-        one.by, one.request_id, one.planned = by.name, request_id, plan.names
+        one.planned = plan.names
         one.waiting_for = f"task {one.after.uuid} ({one.after}) to end" if one.after else ""
     for one, place in zip(ready, places, strict=True):
         one.waiting_for = str(place or "")
         one.due_at = Now() + datetime.timedelta(seconds=place.check_s if place else 0)
     Operation.objects.bulk_create(operations)
-    idempotency.note(operations)
     if ready:
         plan.on_claim(ready)
         take_claims(ready)
@@ -92,7 +97,7 @@ def write_down(operations: list[Operation], *, by: Actor, **data: str) -> None:
     for one in ready:
         if not one.waiting_for:
             queue.hint(one)
-    record_task_events("task.accepted", operations, by=by, **data)
+    record_task_events("task.accepted", operations, **data)
 
 
 def has_ended(operation: Operation) -> bool:

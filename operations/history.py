@@ -33,14 +33,12 @@ def with_step(
 
 def record_task_event(kind: str, operation: Operation, *, by: Actor | str, **data: Any) -> None:
     """In the transaction that makes it true."""
-    record_task_events(kind, [operation], by=by, **data)
+    record_events([new_task_event(kind, operation, by=by, **data)])
 
 
-def record_task_events(
-    kind: str, operations: Iterable[Operation], *, by: Actor | str, **data: Any
-) -> None:
-    """The same of each."""
-    record_events([new_task_event(kind, operation, by=by, **data) for operation in operations])
+def record_task_events(kind: str, operations: Iterable[Operation], **data: Any) -> None:
+    """Of each, by who asked for it."""
+    record_events([new_task_event(kind, one, by=one.by, **data) for one in operations])
 
 
 def new_task_event(kind: str, operation: Operation, *, by: Actor | str, **data: Any) -> Event:

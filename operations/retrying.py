@@ -10,6 +10,8 @@ from django.db.models.functions import Now
 from django.utils import timezone
 
 from accounts.actors import Actor
+from accounts.request_id import current_request_id
+from operations import idempotency
 from operations.enqueue import write_down
 from operations.models import ENDED, FAILED, SUCCEEDED, UNFINISHED, Operation
 from operations.plans import Plan, plan_for
@@ -40,13 +42,16 @@ def retry(operation: Operation, *, by: Actor) -> Operation:
         sealed_params=failed.sealed_params,
         has_secrets=failed.has_secrets,
         wants=failed.wants,
+        by=by.name,
+        request_id=current_request_id() or "",
         step=begins.name,
         steps=[] if failed.notes.get("undone") else done_steps(failed),
         notes={} if failed.notes.get("undone") else failed.notes,
     )
     # The new one has them now.
     Operation.objects.filter(pk=failed.pk).update(sealed_params="")
-    write_down([again], by=by, retry_of=str(failed.uuid))
+    write_down([again], retry_of=str(failed.uuid))
+    idempotency.note([again])
     return again
 
 

@@ -25,6 +25,7 @@ API = "/api/v1"
 OF_A_LIST = 4
 # The first on a cluster makes its cursor of VMIDs besides.
 OF_A_CREATION = 25
+OF_A_BATCH = 22
 # The VMs, the templates, who was deleted just now, the usage.
 OF_THE_SAME_LIST = 4
 OF_CHANGES = 6
@@ -93,6 +94,20 @@ def test_a_creation_takes_a_stated_number_of_queries(cluster, project, django_as
     client.post(f"{API}/vms", asked)
     with django_assert_num_queries(OF_A_CREATION):
         assert client.post(f"{API}/vms", asked).status_code == 202
+
+
+@pytest.mark.parametrize("count", [2, 40])
+def test_a_batch_takes_the_same_queries_for_many_as_for_few(
+    count, cluster, project, django_assert_num_queries
+):
+    client = client_with(project, MEMBER)
+    client.get(f"{API}/nothing")
+    asked = {"name": "web", "template": "ubuntu-22.04", "cores": 1, "memory": 256}
+    # Makes the cursor of VMIDs, and the lanes of the nodes.
+    client.post(f"{API}/vms", {**asked, "count": 40})
+    with django_assert_num_queries(OF_A_BATCH):
+        answer = client.post(f"{API}/vms", {**asked, "count": count})
+    assert len(answer.json()["vms"]) == count
 
 
 def test_the_same_list_again_writes_no_metadata_and_no_usage(cluster):

@@ -5,7 +5,6 @@ Proxmox is asked, briefly, before the transaction, never in it. All raise `opera
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from django.db import transaction
@@ -14,14 +13,13 @@ from django.db.models.functions import Now
 from accounts.actors import Actor
 from accounts.models import Project
 from events.models import record_event
-from operations.enqueue import enqueue, holder_of, new_operation, request_cancel, write_down
+from operations.enqueue import enqueue, holder_of, request_cancel
 from operations.models import EXCLUSIVE, QUEUED, Operation
 from operations.refusals import Conflict
 from vms import building, changing, cloning, creation, installing, preflight
+from vms.accepting import accept
 from vms.asked import CloneOf, NewVm, VmChanges
-from vms.creation import Draft
 from vms.models import CREATIONS, PAUSED, RUNNING, STOPPED, SUSPENDED, UNKNOWN, VirtualMachine
-from vms.placement import Capacity, choose_alone
 from vms.quota import Amount, Headroom
 
 # In which states a verb makes sense; UNKNOWN is left to the worker, who asks the cluster.
@@ -209,41 +207,6 @@ def delete_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
         if creating.cancel_requested_at is None and not creating.is_undoing:
             request_cancel(creating, by=by)
         return _enqueue("delete_vm", vm, by, after=creating)
-
-
-def accept(
-    drafts: list[Draft], by: Actor, *, at_least: int = 1, is_batch: bool = False
-) -> list[tuple[VirtualMachine, Operation]]:
-    """Make what fits, all of it or none: nodes, quotas and rows are one transaction."""
-    first = drafts[0].vm
-    preflight.give_vmids(first.cluster, [draft.vm for draft in drafts])
-    batch = str(uuid.uuid4()) if is_batch else None
-    capacity = Capacity(first.cluster)
-    with preflight.vmids_are_free(), transaction.atomic():
-        headroom = Headroom(first.project)
-        choose_alone(first.cluster)
-        fitting = creation.fit(drafts, capacity, headroom, at_least=at_least)
-        vms = [draft.vm for draft in fitting]
-        operations = [_new_creation(draft, batch) for draft in fitting]
-        VirtualMachine.objects.bulk_create(vms)
-        write_down(operations, by=by)
-    return list(zip(vms, operations, strict=True))
-
-
-def _new_creation(draft: Draft, batch: str | None) -> Operation:
-    """The operation, unsaved, which the VM's row names from its first moment."""
-    operation = new_operation(
-        draft.kind,
-        cluster=draft.vm.cluster,
-        wants=[(draft.vm.claim, EXCLUSIVE), *draft.source_claims],
-        subject=draft.vm.uuid,
-        label=str(draft.vm),
-        project_id=draft.vm.project_id,
-        params=draft.params | ({"batch": batch} if batch else {}),
-        secrets=draft.secrets,
-    )
-    draft.vm.doing, draft.vm.task = operation.kind, operation.uuid
-    return operation
 
 
 def _enqueue(

@@ -54,14 +54,19 @@ class Draft:
         self.placement = Placement(**self.params["placement"])
         return self.placement
 
-    def numbered(self, number: int) -> Draft:
-        """The same once more, as one of a batch."""
+    def again(self) -> Draft:
+        """The same, with a row of its own on the same cluster: what is done to one is not done to
+        the other."""
         vm = copy(self.vm)
-        # A row of its own, not the first one's again, on the same cluster and of the same size.
-        vm._state, vm.uuid = ModelState(), uuid.uuid4()
+        vm._state = ModelState()
         vm._state.fields_cache = dict(self.vm._state.fields_cache)
-        vm.name = f"{self.vm.name}-{number}"
         return replace(self, vm=vm, params=dict(self.params))
+
+    def numbered(self, number: int) -> Draft:
+        """Another of the same, as one of a batch."""
+        draft = self.again()
+        draft.vm.uuid, draft.vm.name = uuid.uuid4(), f"{self.vm.name}-{number}"
+        return draft
 
 
 def draft_vm(asked: NewVm, *, by: Actor) -> Draft:

@@ -24,9 +24,12 @@ STORAGE_LANES = {"dir": 2, "nfs": 1, "cifs": 1, "lvm": 2, "lvmthin": 4, "zfspool
 NODE_LANE = 8
 
 
+CLUSTERS = Prepared(lambda: Cluster.objects.filter(name=Slot("name"), is_enabled=True).order_by())
+
+
 def find_cluster(name: str) -> Cluster:
     """One that can be asked. Raises InvalidInput, Unavailable."""
-    cluster = Cluster.objects.filter(name=name, is_enabled=True).first()
+    cluster = next(iter(CLUSTERS(name=name)), None)
     if cluster is None:
         raise InvalidInput("cluster", f"There is no cluster {name!r}.", code="cluster_not_found")
     check_online(cluster)

@@ -18,7 +18,7 @@ from proxmox import Client, ProxmoxError
 from proxmox import NotFound as NotInProxmox
 from proxmox.results import GuestConfig
 from templates_app.models import Template
-from vms.actions import accept
+from vms.accepting import accept
 from vms.asked import NewTemplate
 from vms.building import draft_template
 from vms.copying import draft_copy

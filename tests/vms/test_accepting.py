@@ -1,0 +1,157 @@
+"""Creations that are asked for at the same moment are written down together, each as if alone."""
+
+from __future__ import annotations
+
+import threading
+from functools import partial
+from typing import Any
+
+import pytest
+import structlog
+from django.db import OperationalError, transaction
+
+from accounts.models import Quota
+from events.models import Event
+from operations import enqueue, idempotency
+from operations.models import IdempotencyKey, Operation
+from operations.refusals import Conflict, NotAllowed
+from tests.stack import wait_until
+from tests.threads import at_once
+from tests.vms.cast import a_new_vm
+from vms import accepting, actions
+from vms.models import VirtualMachine
+from vms.placement import choose_alone
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def sizes(monkeypatch) -> list[int]:
+    """How many requests each transaction took, in their order."""
+    found: list[int] = []
+    write = accepting.write
+
+    def noted(together: list[Any]) -> None:
+        found.append(len(together))
+        write(together)
+
+    monkeypatch.setattr(accepting, "write", noted)
+    return found
+
+
+def while_one_writes(cluster, calls: list[Any]) -> list[Any]:
+    """The first begins to write, while nobody can choose a node; what each gave or raised."""
+    line = accepting._lines[cluster.pk, "create_vm"]
+
+    def follow(call: Any) -> Any:
+        wait_until(line._turn.locked, 30, "the first")
+        return call()
+
+    results: list[Any] = []
+    everybody = [calls[0], *(partial(follow, call) for call in calls[1:])]
+    thread = threading.Thread(target=lambda: results.extend(at_once(*everybody)))
+    with transaction.atomic():
+        choose_alone(cluster)
+        thread.start()
+        wait_until(lambda: len(line._waiting) == len(calls) - 1, 30, "the others to wait")
+    thread.join(60)
+    return results
+
+
+def create(operator, name: str, **asked: Any) -> Operation:
+    return actions.create_vm(asked=a_new_vm(name, memory_mib=256, **asked), by=operator)[1]
+
+
+def test_who_waits_while_another_writes_is_written_with_all_who_wait(
+    cluster, sim, operator, sizes, work
+):
+    made = while_one_writes(cluster, [partial(create, operator, f"new-{n}") for n in range(6)])
+    assert sizes == [1, 5]
+    assert len({operation.pk for operation in made}) == 6
+    vms = VirtualMachine.objects.filter(name__startswith="new-")
+    assert len({vm.vmid for vm in vms}) == len(vms) == 6
+    for operation in made:
+        assert work(operation).state == "succeeded"
+
+
+def test_what_stands_against_one_stands_against_no_other(
+    cluster, sim, operator, project, sizes, work
+):
+    Quota.objects.create(project=project, cores=10)
+    calls = [partial(create, operator, f"new-{n}") for n in range(4)]
+    results = while_one_writes(cluster, [*calls, partial(create, operator, "big", cores=16)])
+    refused = [one for one in results if not isinstance(one, Operation)]
+    assert [type(one) for one in refused] == [NotAllowed], refused
+    assert "cores" in str(refused[0])
+    assert sizes == [1, 4, 1, 1, 1, 1]
+    assert VirtualMachine.objects.filter(name__startswith="new-").count() == 4
+    assert not VirtualMachine.objects.filter(name="big").exists()
+
+
+def test_each_keeps_its_own_key_and_request_id(cluster, sim, operator):
+    def ask(number: int) -> Operation:
+        asked = idempotency.Asked(caller="ci", key=f"key-{number}", digest=f"digest-{number}")
+        with (
+            structlog.contextvars.bound_contextvars(request_id=f"request-{number}"),
+            idempotency.carrying(asked),
+        ):
+            return create(operator, f"new-{number}")
+
+    made = while_one_writes(cluster, [partial(ask, number) for number in range(5)])
+    for number, operation in enumerate(made):
+        assert operation.request_id == f"request-{number}"
+        assert operation.subject_label.endswith(f"new-{number}")
+        key = IdempotencyKey.objects.get(caller="ci", key=f"key-{number}")
+        assert (key.digest, key.operations) == (f"digest-{number}", [operation.uuid])
+
+
+def test_who_asks_is_named_with_each(cluster, sim, operator, project):
+    from dataclasses import replace
+
+    people = [replace(operator, name=f"token:{n}") for n in range(4)]
+    calls = [partial(create, one, f"new-{n}") for n, one in enumerate(people)]
+    made = while_one_writes(cluster, calls)
+    assert [operation.by for operation in made] == [one.name for one in people]
+    accepted = Event.objects.filter(kind="task.accepted").values_list("task", "actor")
+    assert dict(accepted) == {one.uuid: one.by for one in made}
+
+
+def test_a_database_that_goes_away_is_told_to_all_who_were_written_together(
+    cluster, sim, operator, sizes, monkeypatch
+):
+    """Whether the rows are there nobody knows, so nobody writes them again."""
+
+    def write_down(operations: list[Operation]) -> None:
+        enqueue.write_down(operations)
+        if len(operations) > 1:
+            raise OperationalError("the connection is lost")
+
+    monkeypatch.setattr(accepting, "write_down", write_down)
+    results = while_one_writes(cluster, [partial(create, operator, f"new-{n}") for n in range(4)])
+    assert sizes == [1, 3]
+    assert sum(isinstance(one, Operation) for one in results) == 1
+    assert sum(isinstance(one, OperationalError) for one in results) == 3
+    assert VirtualMachine.objects.filter(name__startswith="new-").count() == 1
+
+
+def test_a_project_deleted_meanwhile_is_told_to_its_own(cluster, sim, operator, project, work):
+    from dataclasses import replace
+
+    from accounts.models import Project
+
+    other = Project.objects.create(name="other")
+    member = replace(operator, project=Project(pk=other.pk, name="other"))
+    calls = [partial(create, operator, f"new-{n}") for n in range(3)]
+    other.delete()
+    results = while_one_writes(cluster, [*calls, partial(create, member, "orphan")])
+    refused = [one for one in results if not isinstance(one, Operation)]
+    assert [type(one) for one in refused] == [Conflict], refused
+    assert len(results) == 4
+
+
+def test_within_a_transaction_of_its_own_one_is_written_in_it(cluster, sim, operator, sizes):
+    with transaction.atomic():
+        create(operator, "undone")
+        transaction.set_rollback(True)
+    assert sizes == [1]
+    assert not VirtualMachine.objects.filter(name="undone").exists()

@@ -1,0 +1,153 @@
+"""Writing creations down: nodes, quotas and rows in one transaction, for all who ask at once.
+
+Nodes are chosen by one request at a time, and the statements of one serve many. So who comes while
+another writes waits for it, and then writes for all who wait. Where one of them cannot be, each is
+written by itself: nobody hears of what stands against another.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections import defaultdict, deque
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+from threading import Lock
+
+from django.db import InterfaceError, OperationalError, connection, transaction
+
+from accounts.actors import Actor
+from accounts.models import Project
+from operations import idempotency
+from operations.enqueue import new_operation, write_down
+from operations.models import EXCLUSIVE, Operation
+from vms import creation, preflight
+from vms.creation import Draft
+from vms.models import VirtualMachine
+from vms.placement import Capacity, choose_alone
+from vms.quota import Headroom
+
+# Whose request is first waits for the writing of the last.
+MOST_TOGETHER = 16
+
+Made = list[tuple[VirtualMachine, Operation]]
+
+
+@dataclass(eq=False)
+class Asked:
+    """One request: its drafts, and what became of it."""
+
+    drafts: list[Draft]
+    by: Actor
+    at_least: int
+    batch: str | None
+    # Whose Idempotency-Key and request id its operations bear, whoever writes them down.
+    context: Context = field(default_factory=copy_context)
+    made: Made | None = None
+    error: Exception | None = None
+    is_alone: bool = False
+
+    @property
+    def first(self) -> VirtualMachine:
+        return self.drafts[0].vm
+
+    @property
+    def is_settled(self) -> bool:
+        return self.made is not None or self.error is not None or self.is_alone
+
+
+def accept(drafts: list[Draft], by: Actor, *, at_least: int = 1, is_batch: bool = False) -> Made:
+    """Make what fits, all of it or none. Raises Refusal."""
+    batch = str(uuid.uuid4()) if is_batch else None
+    asked = Asked(drafts, by, at_least, batch)
+    preflight.give_vmids(asked.first.cluster, [draft.vm for draft in drafts])
+    if not connection.in_atomic_block:
+        _lines[asked.first.cluster.pk, drafts[0].kind].settle(asked)
+    if asked.error is not None:
+        raise asked.error
+    if asked.made is None:
+        write([asked])
+    return asked.made or []
+
+
+class Line:
+    """Those of this process who ask for one kind of operation on one cluster."""
+
+    def __init__(self) -> None:
+        self._turn = Lock()
+        self._waiting: deque[Asked] = deque()
+
+    def settle(self, asked: Asked) -> None:
+        """Returns when it is written down, by whoever's turn it was, or is to be alone."""
+        self._waiting.append(asked)
+        with self._turn:
+            while not asked.is_settled:
+                many = min(len(self._waiting), MOST_TOGETHER)
+                write_together([self._waiting.popleft() for _ in range(many)])
+
+
+_lines: dict[tuple[int, str], Line] = defaultdict(Line)
+
+
+def write_together(together: list[Asked]) -> None:
+    """All of them, or each is told to be alone, or what went wrong with the database."""
+    try:
+        write(together)
+    except (OperationalError, InterfaceError) as error:
+        # Nobody knows whether it was committed.
+        for asked in together:
+            asked.error = error
+    except Exception as error:  # noqa: BLE001 (each raises its own)
+        for asked in together:
+            asked.error = error if len(together) == 1 else None
+    finally:
+        for asked in together:
+            asked.is_alone = not asked.is_settled
+
+
+def write(together: list[Asked]) -> None:
+    """In one transaction. Raises Refusal, of any of them."""
+    cluster = together[0].first.cluster
+    capacity = Capacity(cluster)
+    made: list[Made] = []
+    with preflight.vmids_are_free(), transaction.atomic():
+        room = headrooms([asked.first.project for asked in together])
+        choose_alone(cluster)
+        for asked in together:
+            again = [draft.again() for draft in asked.drafts]
+            headroom = room[asked.first.project_id]
+            fitting = creation.fit(again, capacity, headroom, at_least=asked.at_least)
+            made.append(asked.context.run(with_operations, fitting, asked))
+        VirtualMachine.objects.bulk_create([vm for its in made for vm, _ in its])
+        write_down([operation for its in made for _, operation in its])
+        for asked, its in zip(together, made, strict=True):
+            asked.context.run(idempotency.note, [operation for _, operation in its])
+    for asked, its in zip(together, made, strict=True):
+        asked.made = its
+
+
+def headrooms(projects: list[Project | None]) -> dict[int | None, Headroom]:
+    """By project. Their quotas are locked in one order, so that two who write do not wait for each
+    other. Raises Conflict."""
+    by_pk = {project.pk if project else None: project for project in projects}
+    return {pk: Headroom(by_pk[pk]) for pk in sorted(by_pk, key=lambda pk: pk or 0)}
+
+
+def with_operations(drafts: list[Draft], asked: Asked) -> Made:
+    """The VMs, unsaved, with their operations, which their rows name from their first moment."""
+    made = []
+    for draft in drafts:
+        vm = draft.vm
+        operation = new_operation(
+            draft.kind,
+            cluster=vm.cluster,
+            by=asked.by,
+            wants=[(vm.claim, EXCLUSIVE), *draft.source_claims],
+            subject=vm.uuid,
+            label=str(vm),
+            project_id=vm.project_id,
+            params=draft.params | ({"batch": asked.batch} if asked.batch else {}),
+            secrets=draft.secrets,
+        )
+        vm.doing, vm.task = operation.kind, operation.uuid
+        made.append((vm, operation))
+    return made
