@@ -10,9 +10,8 @@ import shutil
 import signal
 import ssl
 import sys
-import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,6 +23,7 @@ from launcher.ports import remembered_port
 from launcher.probes import http_answers, tls_answers
 from launcher.services import ROOT, plan_services
 from launcher.state import StateFolder, open_temporary_state
+from tests.waiting import wait_until
 
 WORKERS = ("worker-1", "worker-2")
 TOKEN_ID = "root@pam!chaos"
@@ -53,7 +53,7 @@ class Part:
         self.running = children.start(self.child, log=self.log)
 
     def wait_ready(self, seconds: float = 60) -> None:
-        wait_until(self.is_ready, seconds, f"{self.child.name} (see {self.log})")
+        wait_until(self.is_ready, f"{self.child.name} (see {self.log})", seconds)
 
     def is_ready(self) -> bool:
         if self.child.ready_words:
@@ -238,11 +238,3 @@ def running_stack(seed: int = 1, makeup: Makeup = Makeup()) -> Iterator[Stack]:
     finally:
         state.close()
         shutil.rmtree(state.path, ignore_errors=True)
-
-
-def wait_until(is_true: Callable[[], bool], seconds: float, what: str) -> None:
-    ends = time.monotonic() + seconds
-    while not is_true():
-        if time.monotonic() > ends:
-            raise AssertionError(f"{what} took longer than {seconds:.0f} s")
-        time.sleep(0.1)

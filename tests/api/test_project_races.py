@@ -13,7 +13,7 @@ from accounts.actors import Actor
 from accounts.models import ApiToken, Project
 from events.models import Webhook
 from tests.api.shapes import Caller, problem_of
-from tests.stack import wait_until
+from tests.waiting import wait_until
 from vms.models import VirtualMachine
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -53,7 +53,7 @@ def test_what_is_made_in_a_project_that_is_deleted_is_refused(
         with transaction.atomic():
             actions.delete_project(neighbour, by=operator)
             answer = threads.submit(make)
-            wait_until(lambda: answer.done() or somebody_waits_for_us(), 10, "the request")
+            wait_until(lambda: answer.done() or somebody_waits_for_us(), "the request", 10)
         problem_of(answer.result(), 409, "project_gone")
     assert not VirtualMachine.objects.filter(name="late").exists()
     assert not ApiToken.objects.filter(name="late").exists()

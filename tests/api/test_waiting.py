@@ -29,8 +29,9 @@ from operations.queue import CHANNEL
 from operations.rest import AWAIT_HEADER
 from pve_simulator import accidents
 from tests.conftest import due
-from tests.events.serving import wait_until, web_server
+from tests.events.serving import web_server
 from tests.vms.cast import a_vm
+from tests.waiting import wait_until
 from vms.models import STOPPED, VirtualMachine
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING
 from launcher.state import open_temporary_state
 from tests.chaos.clients import Account, Client
 from tests.chaos.mischief import Mischief
-from tests.stack import Stack, wait_until
+from tests.stack import Stack
+from tests.waiting import wait_until
 
 if TYPE_CHECKING:
     from operations.models import Operation
@@ -74,7 +75,7 @@ def run(stack: Stack, given: argparse.Namespace) -> list[str]:
         raise mischief.failure
     left = Operation.objects.filter(state__in=UNFINISHED)
     try:
-        wait_until(lambda: not left.exists(), SETTLE_S, "the end of all tasks")
+        wait_until(lambda: not left.exists(), "the end of all tasks", SETTLE_S)
     except AssertionError as error:
         print(error)
     report(account, mischief, list(Operation.objects.all()), asked_s, time.monotonic() - began)

@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from django.db import connection
 from accounts.actors import Actor
 from izvor_project.management.commands.serve import SERVER
 from tests.console.viewer import Viewer
+from tests.waiting import wait_until
 from vms import console
 from vms.models import VirtualMachine
 
@@ -61,7 +61,7 @@ def web(vm: VirtualMachine) -> Iterator[Web]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="test-web")
     thread.start()
-    wait_until(lambda: server.started, what="the web server")
+    wait_until(lambda: server.started, "the web server")
     yield Web(server.servers[0].sockets[0].getsockname()[1])
     server.should_exit = True
     thread.join(10)
@@ -106,7 +106,7 @@ def web_process(vm: VirtualMachine, tmp_path: Path) -> Iterator[Callable[..., We
                 stderr=output,
             )
         started.append(WebProcess(port, process, log))
-        wait_until(lambda: answers(port), 60, what=log.read_text())
+        wait_until(lambda: answers(port), log.read_text(), 60)
         return started[-1]
 
     yield start
@@ -122,10 +122,3 @@ def answers(port: int) -> bool:
             return bool(answer.status == 200)
     except OSError:
         return False
-
-
-def wait_until(is_true: Callable[[], object], seconds: float = 20, what: str = "it") -> None:
-    ends = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < ends, f"not within {seconds} s: {what}"
-        time.sleep(0.02)

@@ -23,7 +23,7 @@ from tests.browser import (
     needs_browser,
     wait_for_lit_pixels,
 )
-from tests.console.conftest import wait_until
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), *needs_browser]
 
@@ -83,7 +83,7 @@ def test_a_person_sees_types_and_leaves(web_process, mint, sim, tmp_path: Path):
         keys: list[int] = []
         sim.change(lambda s: note_keys(s, keys))
         page.click("#keys")
-        wait_until(lambda: keys == [0xFFE3, 0xFFE9, 0xFFFF], what=f"Ctrl-Alt-Del, not {keys}")
+        wait_until(lambda: keys == [0xFFE3, 0xFFE9, 0xFFFF], f"Ctrl-Alt-Del, not {keys}")
 
         for (scheme, (width, height)), ticket in zip(LOOKS, tickets[1:], strict=True):
             view = {"width": width, "height": height}

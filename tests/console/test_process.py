@@ -11,8 +11,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from events.models import Event
-from tests.console.conftest import wait_until
 from tests.console.viewer import FRAME
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -32,7 +32,7 @@ def test_neither_tickets_nor_what_is_typed_are_in_the_log(level, web_process, mi
     with web.open(tickets[0], by="query") as viewer:
         assert viewer.end()[0] == 4401
     sim.wait_for(lambda s: s.consoles.typed.get(100) == "open sesame" * 4, what="the keys")
-    wait_until(lambda: web.log.read_text().count("console_closed") == 4, what="the log")
+    wait_until(lambda: web.log.read_text().count("console_closed") == 4, "the log")
     log = web.log.read_text()
     assert "by=token:operator" in log
     for secret in (*tickets, sim.token_secret, "PVEVNC", "WebSocket /", "BINARY"):

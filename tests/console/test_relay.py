@@ -13,7 +13,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from events.models import Event
 from pve_simulator import accidents, screen
-from tests.console.conftest import wait_until
+from tests.waiting import wait_until
 from vms import console
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -24,7 +24,7 @@ def frame_with(*lines: str) -> bytes:
 
 
 def event(kind: str) -> Event:
-    wait_until(lambda: Event.objects.filter(kind=kind).exists(), what=kind)
+    wait_until(lambda: Event.objects.filter(kind=kind).exists(), kind)
     found: Event = Event.objects.get(kind=kind)
     return found
 
@@ -124,7 +124,7 @@ def test_the_browsers_end_ends_the_session_in_proxmox(web, mint, sim):
     with web.open(mint()) as viewer:
         viewer.begin()
         assert sim.tasks("vncproxy")[0].is_running
-    wait_until(lambda: proxy_tasks_have_ended(sim), what="the task's end")
+    wait_until(lambda: proxy_tasks_have_ended(sim), "the task's end")
     assert [task.exitstatus for task in sim.tasks("vncproxy")] == ["OK"]
 
 
@@ -132,7 +132,7 @@ def test_a_browser_that_just_vanishes_ends_it_too(web, mint, sim):
     viewer = web.open(mint())
     viewer.begin()
     viewer.vanish()
-    wait_until(lambda: proxy_tasks_have_ended(sim), what="the task's end")
+    wait_until(lambda: proxy_tasks_have_ended(sim), "the task's end")
     assert event("console.closed").data["why"] == "the browser closed it"
 
 
@@ -171,7 +171,7 @@ def test_nobody_there_for_long_ends_it(web, mint, sim, shortened):
     closed = event("console.closed")
     assert closed.data["why"] == "nobody used it"
     assert closed.data["seconds"] > 2.0
-    wait_until(lambda: proxy_tasks_have_ended(sim), what="the task's end")
+    wait_until(lambda: proxy_tasks_have_ended(sim), "the task's end")
 
 
 def test_the_longest_time_ends_it(web, mint, shortened):
@@ -190,7 +190,7 @@ def test_a_side_that_takes_nothing_for_long_ends_it(web, mint, sim, shortened):
     viewer.ask_for_frame(times=100)
     # Nobody reads: what is on its way fills up, and stops moving.
     assert event("console.closed").data["why"] == "one side took nothing"
-    wait_until(lambda: proxy_tasks_have_ended(sim), what="the task's end")
+    wait_until(lambda: proxy_tasks_have_ended(sim), "the task's end")
     viewer.vanish()
 
 
@@ -351,7 +351,7 @@ def test_what_cannot_be_written_down_is_not_shown(moment, web, mint, sim):
                 viewer.begin()
                 viewer.socket.send("no RFB")
             assert viewer.end() == (4503, "A service that Izvor needs cannot be reached now.")
-        wait_until(lambda: proxy_tasks_have_ended(sim), what="the task's end")
+        wait_until(lambda: proxy_tasks_have_ended(sim), "the task's end")
     finally:
         with connection.cursor() as cursor:
             cursor.execute("ALTER TABLE events_event DROP CONSTRAINT nothing_of_this")

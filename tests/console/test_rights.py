@@ -15,7 +15,7 @@ from accounts.models import ApiToken, Project
 from accounts.people import OPERATORS, actor_of_user
 from events.models import Event
 from operations.refusals import NotFound
-from tests.console.conftest import wait_until
+from tests.waiting import wait_until
 from vms import console
 from vms.models import VirtualMachine
 
@@ -66,7 +66,7 @@ def test_a_token_that_loses_its_right_loses_its_console(
     with opened_by(token.as_actor(), web, vm) as viewer:
         take_away(token)
         assert viewer.end() == ENDED
-    wait_until(lambda: Event.objects.filter(kind="console.closed").exists(), what="its end")
+    wait_until(lambda: Event.objects.filter(kind="console.closed").exists(), "its end")
     assert Event.objects.get(kind="console.closed").data["why"] == "the right to it was taken away"
 
 
@@ -92,6 +92,6 @@ def test_what_cannot_be_asked_ends_nothing(token, web, vm, monkeypatch):
 
     monkeypatch.setattr(console, "is_still_theirs", fail)
     with opened_by(token.as_actor(), web, vm) as viewer:
-        wait_until(lambda: len(asked) > 2, what="to be asked again")
+        wait_until(lambda: len(asked) > 2, "to be asked again")
         viewer.ask_for_frame()
         assert viewer.frame()

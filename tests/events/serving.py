@@ -6,7 +6,6 @@ import json
 import queue
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ import uvicorn
 
 from izvor_project.asgi import application
 from izvor_project.server import Server
+from tests.waiting import wait_until
 
 PATIENCE_S = 20.0
 
@@ -47,13 +47,6 @@ def web_server() -> Iterator[str]:
             server.should_exit = True
             thread.join(PATIENCE_S)
             assert not thread.is_alive()
-
-
-def wait_until(is_true: Any, what: str, seconds: float = PATIENCE_S) -> None:
-    ends = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < ends, f"{what} took longer than {seconds} s"
-        time.sleep(0.01)
 
 
 @dataclass

@@ -20,7 +20,8 @@ from events.models import Event, record_event
 from events.words import EVENTS
 from izvor_project import handler, hub
 from izvor_project.asgi import application
-from tests.events.serving import Listening, wait_until, web_server
+from tests.events.serving import Listening, web_server
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -22,8 +22,8 @@ from django.db import connection
 
 from accounts.actors import OPERATOR
 from accounts.models import ApiToken
-from tests.events.serving import wait_until
 from tests.launcher.conftest import free_port
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 

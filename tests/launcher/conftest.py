@@ -10,13 +10,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 import pytest
+
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 #: What would lead a launcher under test to somebody else's servers or state.
@@ -26,13 +28,6 @@ FOREIGN = ("DATABASE_URL", "REDIS_URL", "PROXMOX_", "IZVOR_", "PG", "MAKE", "MFL
 def clean_env(**more: str) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
     return {**env, **more}
-
-
-def wait_until(condition: Callable[[], object], *, timeout_s: float = 30.0, what: str = "") -> None:
-    deadline = time.monotonic() + timeout_s
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s} s: {what or condition}"
-        time.sleep(0.02)
 
 
 def processes_in(folder: Path) -> dict[int, str]:
@@ -94,7 +89,7 @@ class Started:
         def said_or_ended() -> bool:
             return text in self.output or self.process.poll() is not None
 
-        wait_until(said_or_ended, timeout_s=timeout_s, what=f"{text!r} in {self.output!r}")
+        wait_until(said_or_ended, f"{text!r} in {self.output!r}", timeout_s)
         assert text in self.output, self.output
 
     def signal_and_time(self, signum: int) -> float:

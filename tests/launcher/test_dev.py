@@ -14,8 +14,9 @@ import pytest
 
 from launcher.dev import Address, izvor_env, run_dev
 from launcher.state import open_state
-from tests.launcher.conftest import Launch, Started, free_port, get, processes_in, wait_until
+from tests.launcher.conftest import Launch, Started, free_port, get, processes_in
 from tests.launcher.stub import make_stub_tree
+from tests.waiting import wait_until
 
 READY = "Ctrl-C stops everything."
 
@@ -131,7 +132,7 @@ def test_kill_9_leaves_no_orphan_and_the_next_start_is_clean(dev, tree):
     started.wait_for(READY)
     started.process.kill()
     started.process.wait()
-    wait_until(lambda: not processes_in(tree), timeout_s=10)
+    wait_until(lambda: not processes_in(tree), seconds=10)
     again = dev()
     again.wait_for(READY)
     assert "is started again" not in again.output

@@ -15,7 +15,8 @@ from launcher.flower import flower_env
 from launcher.state import open_state
 from launcher.supervisor import Supervisor
 from launcher.valkey import embedded_valkey
-from tests.launcher.conftest import ROOT, clean_env, free_port, wait_until
+from tests.launcher.conftest import ROOT, clean_env, free_port
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(180)
 
@@ -72,7 +73,7 @@ def test_it_shows_workers_and_turns_by_name_but_no_tick(tmp_path: Path):
 def look_at_flower(url: str, env: dict[str, str]) -> None:
     wait_until(
         lambda: "shown@localhost" in text_of(f"{url}/workers"),
-        timeout_s=60,
+        seconds=60,
         what="the worker",
     )
     send = (
@@ -83,7 +84,7 @@ def look_at_flower(url: str, env: dict[str, str]) -> None:
     )
     subprocess.run([sys.executable, "-c", send], env=env, cwd=ROOT, check=True, timeout=60)
     tasks = lambda: json.loads(text_of(f"{url}/api/tasks") or "{}")  # noqa: E731
-    wait_until(tasks, what="the task")
+    wait_until(tasks, "the task")
     assert {task["name"] for task in tasks().values()} == {"create_vm 105: clone"}
 
 

@@ -20,8 +20,8 @@ from tests.launcher.conftest import (
     free_port,
     get,
     processes_in,
-    wait_until,
 )
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -115,7 +115,7 @@ def test_make_dev_in_a_fresh_clone(make, home: Path):
     # kill -9 of make itself, the harshest that can be done to it.
     second.process.kill()
     second.process.wait()
-    wait_until(lambda: not processes_in(home), timeout_s=10)
+    wait_until(lambda: not processes_in(home), seconds=10)
 
     third = make("dev", port)
     third.wait_for(READY, timeout_s=60)

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from launcher.install import explain
-from tests.launcher.conftest import ROOT, Start, Started, clean_env, processes_in, wait_until
+from tests.launcher.conftest import ROOT, Start, Started, clean_env, processes_in
+from tests.waiting import wait_until
 
 WITH_PYTHON = ROOT / "launcher" / "with_python.sh"
 BUILD_FAILED = """\
@@ -242,7 +243,7 @@ def test_an_installation_ends_with_the_make_that_wants_it(tree, environment, sta
     wait_until(lambda: any("-m pip install" in line for line in processes_in(tree).values()))
     make.process.kill()
     make.process.wait()
-    wait_until(lambda: not processes_in(tree), timeout_s=5)
+    wait_until(lambda: not processes_in(tree), seconds=5)
     assert (environment / "izvor-installing").exists()
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from launcher.npm import _cause
-from tests.launcher.conftest import ROOT, clean_env, processes_in, wait_until
+from tests.launcher.conftest import ROOT, clean_env, processes_in
+from tests.waiting import wait_until
 
 LOCK = '{"lockfileVersion": 3}\n'
 #: As npm would, in few words: it says its version, and installs by making the package's folder.
@@ -143,12 +144,12 @@ def test_it_ends_with_whoever_wants_it(tree, start):
     make.process.kill()
     make.process.wait()
     wait_until(
-        lambda: not any("launcher.npm" in line for line in processes_in(tree).values()), timeout_s=5
+        lambda: not any("launcher.npm" in line for line in processes_in(tree).values()), seconds=5
     )
     for pid, line in processes_in(tree).items():
         assert "sleep" in line  # the stand-in's own child, which npm has none of
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: not processes_in(tree), timeout_s=5)
+    wait_until(lambda: not processes_in(tree), seconds=5)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ import psycopg
 import pytest
 import redis
 
-from tests.launcher.conftest import Launch, Started, processes_in, wait_until
+from tests.launcher.conftest import Launch, Started, processes_in
+from tests.waiting import wait_until
 
 CHECK = """
 import os, psycopg, redis, sys
@@ -78,7 +79,7 @@ def test_run_that_is_killed_leaves_nothing_running(launch, folder):
     started.wait_for("go")
     assert len(processes_in(folder)) > 5
     started.process.kill()
-    wait_until(lambda: not processes_in(folder), timeout_s=10)
+    wait_until(lambda: not processes_in(folder), seconds=10)
 
 
 def test_run_passes_a_stop_on_and_ends_its_servers(launch, folder):
@@ -108,7 +109,7 @@ def test_data_survives_kill_9_with_connections_open(services, folder):
         open_connection.execute("create table kept as select 1 as one")
         started.process.kill()
         started.process.wait()
-        wait_until(lambda: not processes_in(folder), timeout_s=10)
+        wait_until(lambda: not processes_in(folder), seconds=10)
     assert query(services(), "select * from kept") == [(1,)]
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.launcher.conftest import processes_in, wait_until
+from tests.launcher.conftest import processes_in
+from tests.waiting import wait_until
 
 SUPERVISE = str(Path(__file__).with_name("supervise.py"))
 SLEEP = "import time; time.sleep(600)"
@@ -136,7 +137,7 @@ def test_it_stops_when_the_process_that_it_follows_is_gone(start, folder):
     parent.wait_for("all ready")
     parent.process.kill()
     parent.process.wait()
-    wait_until(lambda: not processes_in(folder), timeout_s=5)
+    wait_until(lambda: not processes_in(folder), seconds=5)
 
 
 def test_children_get_no_signal_from_the_terminal(supervise, folder):

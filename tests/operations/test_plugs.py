@@ -23,7 +23,8 @@ from tests.operations.whole import (
     SPEED,
     Site,
 )
-from tests.stack import WORKERS, running_stack, wait_until
+from tests.stack import WORKERS, running_stack
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -44,7 +45,7 @@ def test_a_request_is_accepted_without_a_broker_and_begun_soon_after_it_is_back(
     broker.start()
     broker.wait_ready()
     back = time.monotonic()
-    wait_until(lambda: site.states(tasks)[QUEUED] == 0, 60, "their beginning")
+    wait_until(lambda: site.states(tasks)[QUEUED] == 0, "their beginning", 60)
     assert time.monotonic() - back <= AFTER_A_LOST_MESSAGE_S
     site.confirm(tasks)
 
@@ -65,7 +66,7 @@ def test_a_broker_that_is_flushed_again_and_again_loses_nothing(site: Site):
 def test_a_database_that_is_restarted_twice_loses_nothing(site: Site):
     tasks = site.create(MANY)
     site.stack.restart("postgres")
-    wait_until(lambda: site.states(tasks)[SUCCEEDED] >= MANY // 3, 120, "some ends")
+    wait_until(lambda: site.states(tasks)[SUCCEEDED] >= MANY // 3, "some ends", 120)
     site.stack.restart("postgres")
     site.confirm(tasks)
 
@@ -77,7 +78,7 @@ def test_what_dead_workers_held_goes_on_within_half_a_minute(site: Site):
         "SELECT uuid::text, lease_token FROM operations_operation"
         " WHERE lease_until > now() AND uuid = ANY(%s)"
     )
-    wait_until(lambda: len(site.rows(held, list(tasks.values()))) >= 2, 30, "work in hand")
+    wait_until(lambda: len(site.rows(held, list(tasks.values()))) >= 2, "work in hand", 30)
     before = dict(site.rows(held, list(tasks.values())))
     for name in WORKERS:
         site.stack.kill(name)
@@ -89,8 +90,8 @@ def test_what_dead_workers_held_goes_on_within_half_a_minute(site: Site):
     )
     wait_until(
         lambda: site.rows(changed, list(before), list(before.values())) == [(len(before),)],
-        120,
         "another worker on each",
+        120,
     )
     assert time.monotonic() - died <= AFTER_A_DEAD_WORKER_S
     site.confirm(tasks)

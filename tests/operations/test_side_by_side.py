@@ -11,7 +11,8 @@ import pytest
 
 from operations.models import RUNNING, SUCCEEDED
 from tests.operations.whole import MAKEUP, Site
-from tests.stack import WORKERS, running_stack, wait_until
+from tests.stack import WORKERS, running_stack
+from tests.waiting import wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -59,7 +60,7 @@ def test_an_older_worker_leaves_what_it_does_not_know_and_carries_the_rest(with_
     (vm,) = site.get(f"vms?name={name}")["vms"]
     stopped = site.post(f"vms/{vm['id']}/actions", {"action": "stop", "force": True})
     task = {name: stopped.json()["task_id"]}
-    wait_until(lambda: site.states(task) == {SUCCEEDED: 1}, 60, "the stop")
+    wait_until(lambda: site.states(task) == {SUCCEEDED: 1}, "the stop", 60)
     assert ended_by(site, OLDER) == ["stop_vm"]
 
 
@@ -71,7 +72,7 @@ def test_alone_an_older_worker_begins_nothing_that_it_could_not_finish(with_an_o
         "SELECT count(*) FROM operations_operation WHERE uuid = ANY(%s)"
         " AND waiting_for LIKE 'a worker of the newer version (%%grow_disk%%'"
     )
-    wait_until(lambda: site.rows(said, list(tasks.values())) == [(2,)], 60, "what they wait for")
+    wait_until(lambda: site.rows(said, list(tasks.values())) == [(2,)], "what they wait for", 60)
     assert not sizes_gib(site, tasks)
     site.stack.start(NEWER)
     site.confirm(tasks)
@@ -117,9 +118,9 @@ def test_clocks_that_jump_while_they_work_change_nothing(site: Site, tmp_path: P
     for name in ("web", *WORKERS):
         give_clock(site, name, FAKETIME_TIMESTAMP_FILE=str(clock), FAKETIME_NO_CACHE="1")
     tasks = site.create(MANY)
-    wait_until(lambda: states()[RUNNING] > 0, 30, "the first to begin")
+    wait_until(lambda: states()[RUNNING] > 0, "the first to begin", 30)
     jump("+3600")
-    wait_until(lambda: states()[SUCCEEDED] > 0, 60, "the first to end")
+    wait_until(lambda: states()[SUCCEEDED] > 0, "the first to end", 60)
     jump("-3600")
     assert states()[SUCCEEDED] < MANY, "the clocks jumped while there was work"
     site.confirm(tasks)

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -17,6 +16,7 @@ from django.db import connection
 from operations.models import Operation
 from pve_simulator import accidents
 from tests.vms.cast import a_new_vm
+from tests.waiting import wait_until
 from vms import actions
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
@@ -53,25 +53,18 @@ def start_worker(tmp_path: Path) -> Iterator[Callable[[], subprocess.Popen[bytes
         worker.wait(10)
 
 
-def wait_until(is_true: Callable[[], bool], seconds: float, what: str) -> None:
-    ends = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < ends, f"{what} took longer than {seconds} s"
-        time.sleep(0.05)
-
-
 def test_a_worker_killed_in_a_clone_is_replaced_by_the_next(cluster, sim, operator, start_worker):
     before = len(sim.guests())
     sim.cause(accidents.storage_speed, storage="ceph", mib_per_s=20)
     vm, operation = actions.create_vm(asked=a_new_vm(linked=False), by=operator)
     first = start_worker()
     running = lambda: any(task.is_running for task in sim.tasks("qmclone"))  # noqa: E731
-    wait_until(running, 60, "the clone's beginning")
+    wait_until(running, "the clone's beginning", 60)
     os.killpg(first.pid, signal.SIGKILL)
     first.wait(10)
     start_worker()
     wait_until(
-        lambda: Operation.objects.get(pk=operation.pk).is_ended, 90, "the creation by the next one"
+        lambda: Operation.objects.get(pk=operation.pk).is_ended, "the creation by the next one", 90
     )
     operation.refresh_from_db()
     assert operation.state == "succeeded", operation.error

@@ -10,7 +10,8 @@ import psycopg
 import requests
 
 from operations.models import SUCCEEDED
-from tests.stack import Makeup, Stack, wait_until
+from tests.stack import Makeup, Stack
+from tests.waiting import wait_until
 
 SPEED = 20
 # Two workers and two beats, with the product's own times.
@@ -60,8 +61,8 @@ class Site:
         """All succeed in the end, and each VM is on the cluster once, beside none that is not."""
         wait_until(
             lambda: self.states(tasks)[SUCCEEDED] == len(tasks),
-            seconds,
             f"the end of all tasks, {self.states(tasks)}",
+            seconds,
         )
         there = Counter(guest["name"] for guest in self.stack.proxmox("cluster/resources?type=vm"))
         prefix = next(iter(tasks)).rpartition("-")[0]

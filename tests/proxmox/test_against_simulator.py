@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -26,6 +24,7 @@ from proxmox import (
 )
 from proxmox.results import TaskStatus
 from pve_simulator.testing import SimulatorThread
+from tests.waiting import wait_until
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKIxqweRN9HJs+WsxR/4j0dQKxpJb8IuNlmmyoYvnf8U izvor@test"
 
@@ -45,16 +44,9 @@ def client(sim: SimulatorThread) -> Iterator[Client]:
     sim.clear_faults()
 
 
-def until(is_true: Callable[[], bool], *, timeout_s: float = 20) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_true():
-        assert time.monotonic() < deadline, "waited in vain"
-        threading.Event().wait(0.02)
-
-
 def ended(client: Client, upid: Upid | None) -> TaskStatus:
     assert upid is not None
-    until(lambda: not client.task_status(upid).is_running)
+    wait_until(lambda: not client.task_status(upid).is_running)
     return client.task_status(upid)
 
 
@@ -97,7 +89,7 @@ def test_one_vm_from_its_template_to_its_deletion(client: Client):
     assert config.boot_disk.size_bytes == 40 * 1024**3
 
     done(client, client.start("pve", 500))
-    until(lambda: client.guest_status("pve", 500).is_running)
+    wait_until(lambda: client.guest_status("pve", 500).is_running)
     done(client, client.suspend("pve", 500))
     assert client.guest_status("pve", 500).is_paused
     done(client, client.resume("pve", 500))
@@ -130,7 +122,7 @@ def test_a_task_is_seen_in_the_lists(client: Client):
 
 def test_a_running_guests_addresses(client: Client):
     done(client, client.start("pve", 106))
-    until(lambda: bool(addresses(client, "pve", 106)))
+    wait_until(lambda: bool(addresses(client, "pve", 106)))
     mac = client.guest_config("pve", 106).nics[0].mac
     by_mac = {each.mac: each for each in client.agent_interfaces("pve", 106)}
     assert mac is not None

@@ -18,6 +18,7 @@ from proxmoxer import ProxmoxAPI
 
 from pve_simulator import cli
 from pve_simulator.testing import SimulatorThread
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 SECRET = "deadbeef-0000-4000-8000-000000000000"
@@ -152,13 +153,6 @@ def test_everything_survives_a_kill(tmp_path: Path):
         assert api.nodes("pve").qemu(201).config.get()["lock"] == "clone"
         ends = {row["id"]: row["status"] for row in api.nodes("pve").tasks.get(limit=1)}
         assert ends == {"9000": "unexpected status"}
-
-
-def wait_until(is_true: Any, timeout_s: float = 10.0) -> None:
-    deadline = time.monotonic() + timeout_s
-    while not is_true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def wait_for_end(api: Any, upid: str) -> None:

@@ -15,9 +15,9 @@ from events.models import Event
 from operations import enqueue, idempotency
 from operations.models import IdempotencyKey, Operation
 from operations.refusals import Conflict, NotAllowed
-from tests.stack import wait_until
 from tests.threads import at_once
 from tests.vms.cast import a_new_vm
+from tests.waiting import wait_until
 from vms import accepting, actions
 from vms.models import VirtualMachine
 from vms.placement import choose_alone
@@ -44,7 +44,7 @@ def while_one_writes(cluster, calls: list[Any]) -> list[Any]:
     line = accepting._lines[cluster.pk, "create_vm"]
 
     def follow(call: Any) -> Any:
-        wait_until(line._turn.locked, 30, "the first")
+        wait_until(line._turn.locked, "the first", 30)
         return call()
 
     results: list[Any] = []
@@ -53,7 +53,7 @@ def while_one_writes(cluster, calls: list[Any]) -> list[Any]:
     with transaction.atomic():
         choose_alone(cluster)
         thread.start()
-        wait_until(lambda: len(line._waiting) == len(calls) - 1, 30, "the others to wait")
+        wait_until(lambda: len(line._waiting) == len(calls) - 1, "the others to wait", 30)
     thread.join(60)
     return results
 

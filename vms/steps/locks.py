@@ -36,15 +36,15 @@ def unlocked(job: Job, node: str, vmid: int, lock: str) -> Wait:
     Raises StepFailed when no task is left that would release it: the answer that named our task was
     lost, and its worker died; or it was somebody else's.
     """
+    is_long = lock in OF_TASKS and has_lasted(job.operation)
     if (
-        lock in OF_TASKS
-        and has_lasted(job.operation)
+        is_long
         and not is_worked_on(job, node, vmid)
         # A task unlocks before it ends: what is still locked now was locked by none of these.
         and job.client.guest_config(node, vmid, timeout_s=READ_S).lock == lock
     ):
         raise stuck(job, node, vmid, lock)
-    return Wait(f"VM {vmid} to be unlocked ({lock})")
+    return Wait(f"VM {vmid} to be unlocked ({lock})", check_s=3.0 if is_long else 1.0)
 
 
 def stuck(job: Job, node: str, vmid: int, lock: str | None) -> StepFailed:

@@ -22,9 +22,9 @@ from events.models import FAILED, PENDING, SUCCEEDED, Delivery, Event, Webhook, 
 from events.tasks import tick
 from events.webhooks import change_webhook, create_webhook
 from tests.events.receiver import receiving
-from tests.events.serving import wait_until
 from tests.events.webhooks.cast import make_due, reread
 from tests.threads import at_once
+from tests.waiting import wait_until
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
