@@ -260,7 +260,7 @@ class Undo(Step[VmJob]):
         node, config = found
         if config.lock not in CLONING and not job.is_it(config):
             return Done()
-        if config.lock and job.notes.get("stuck"):
+        if config.lock and config.lock == job.notes.get("stuck"):
             raise StepFailed("stuck_lock", f"VM {job.vm.vmid} is locked ({config.lock}).")
         if config.lock:
             return unlocked(job, node, job.vm.vmid, config.lock)

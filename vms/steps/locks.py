@@ -48,11 +48,11 @@ def unlocked(job: Job, node: str, vmid: int, lock: str) -> Wait:
 
 
 def stuck(job: Job, node: str, vmid: int, lock: str | None) -> StepFailed:
-    job.notes["stuck"] = True
+    job.notes["stuck"] = lock
     return StepFailed(
         "stuck_lock",
-        f"Proxmox's worker died on VM {vmid} and left the lock {lock!r}, which no token can clear. "
-        f"As root on {node}: qm unlock {vmid}",
+        f"VM {vmid} is locked ({lock}), and the Proxmox task that would unlock it is dead. No token "
+        f"can clear a lock. As root on {node}: qm unlock {vmid}",
     )
 
 
