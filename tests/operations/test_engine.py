@@ -384,7 +384,11 @@ def test_whose_task_is_seen_running_need_not_ask_for_it(differs, is_spared, clus
     _, operation = ask_for("create_vm", None, operator)
     row = Operation.objects.filter(pk=operation.pk)
     run_until(row.get, lambda found: found.upid)
-    soon = {"due_at": Now() + datetime.timedelta(seconds=3), "silent_since": None}
+    # Before half of the backstop, and after the longest look of a busy machine.
+    soon = {
+        "due_at": Now() + datetime.timedelta(seconds=poller.BACKSTOP_S / 2 - 1),
+        "silent_since": None,
+    }
     row.update(**soon | differs)
     Cluster.objects.update(poll_lease_until=None)
     assert poller.poll_cluster(cluster.pk) is not None
