@@ -118,13 +118,13 @@ def again(request: Request, known: IdempotencyKey, wanted: str) -> Response:
 
 def idempotent(view: View, *, wanted: str = SUCCEEDED) -> View:
     """For views that change something: a request sent again gets the first one's result. No
-    deletion takes a body."""
+    deletion takes a body. A dry run changes nothing, so that its key is not looked at."""
 
     @wraps(view)
     def answered(self: Any, request: Request, *args: Any, **kwargs: Any) -> Response:
         if request.method == "DELETE":
             parse(NothingSerializer, request)
-        asked = idempotency_key(request)
+        asked = None if flag_of(request, "dry_run") else idempotency_key(request)
         if asked is None:
             return view(self, request, *args, **kwargs)
         with idempotency.alone(asked):

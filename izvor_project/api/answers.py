@@ -179,7 +179,7 @@ ABOUT = {
     "search": "a part of the name",
     "project": "a project's name",
     "refresh": "true: ask Proxmox first",
-    "dry_run": "true: check, choose and tell, but change nothing",
+    "dry_run": "true: check, choose and tell, but change nothing; no Idempotency-Key is looked at",
     "timeframe": "hour, day, week, month or year",
     "vm": "a VM's VMID or uuid",
     "kind": "the type of task, e.g. create_vm",

@@ -52,6 +52,19 @@ def test_a_refusal_is_not_kept(api, cluster):
     assert create(api, "k1").status_code == 202
 
 
+def test_a_dry_run_does_not_look_at_its_key(api, cluster, work):
+    key = {"Idempotency-Key": "k1"}
+    dry = "/api/v1/vms?dry_run=true"
+    assert api.post(dry, WEB, headers=key).json()["dry_run"] is True
+    assert not IdempotencyKey.objects.exists()
+    first = create(api, "k1")
+    assert first.status_code == 202
+    for body in (WEB, {**WEB, "name": "other"}):
+        answer = api.post(dry, body, headers=key)
+        assert (answer.status_code, answer.json()["dry_run"]) == (200, True)
+    assert create(api, "k1").json()["task_id"] == first.json()["task_id"]
+
+
 def test_another_token_has_its_own_keys(api, cluster, project):
     first = create(api, "k1")
     other = create(client_with(project, MEMBER), "k1")

@@ -261,3 +261,10 @@ def test_a_dry_run_says_where_and_what_and_does_nothing(api, cluster, sim, image
     ]
     assert not Operation.objects.exists()
     assert sim.calls == []
+
+
+def test_a_dry_run_does_not_look_at_its_key(api, cluster, sim, images):
+    key = {"Idempotency-Key": "k1"}
+    assert api.post(API, asked(images), headers=key).status_code == 202
+    said = api.post(f"{API}?dry_run=true", asked(images, name="other"), headers=key)
+    assert (said.status_code, said.json()["dry_run"]) == (200, True)
