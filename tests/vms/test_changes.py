@@ -252,6 +252,18 @@ def test_snapshots_are_taken_listed_rolled_back_and_deleted(api, cluster, sim, o
     assert api.get(path).json()["count"] == 1
 
 
+def test_a_task_says_that_there_was_no_memory_to_keep(api, cluster, sim, operator, work):
+    vm = a_vm(sim, operator, running=False)
+    for name, ram, said in (
+        ("cold", True, [f"VM {vm.vmid} was not running, so there was no memory to keep."]),
+        ("plain", False, []),
+    ):
+        asked = {"name": name, "include_ram": ram}
+        task = api.post(f"/api/v1/vms/{vm.vmid}/snapshots", asked).json()["task_id"]
+        assert work(task).state == "succeeded"
+        assert api.get(f"/api/v1/tasks/{task}").json()["warnings"] == said
+
+
 def test_a_rollback_brings_back_cores_and_tags_and_keeps_the_mark(
     api, cluster, sim, operator, work
 ):

@@ -60,6 +60,12 @@ class TakeSnapshot(SnapshotStep):
             timeout_s=job.call_s(),
         )
 
+    def record(self, job: VmJob) -> None:
+        super().record(job)
+        taken = find(job, job.params["snapshot"])
+        if job.params["include_ram"] and taken and not taken.has_ram:
+            job.warn(f"VM {job.vm.vmid} was not running, so there was no memory to keep.")
+
 
 class DeleteSnapshot(SnapshotStep):
     name: ClassVar[str] = "delete_snapshot"
