@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from operations.models import Operation
+from operations.models import SUCCEEDED, Operation
 from operations.rest import renders
-from vms.bodies import bodies_of_subjects, body_of_subject, vm_body
+from vms.bodies import bodies_of_subjects, body_of_subject, snapshot_body, vm_body
 from vms.models import VirtualMachine
 
-# The verb of `POST …/actions` that makes an operation of this kind.
+# The verb of `POST …/actions` that makes an operation of this kind, of those answered alike.
 VERB_OF = {
     "start_vm": "start",
     "stop_vm": "stop",
@@ -19,9 +19,7 @@ VERB_OF = {
     "suspend_vm": "suspend",
     "resume_vm": "resume",
     "migrate_vm": "migrate",
-    "clone_vm": "clone",
     "convert_vm": "template",
-    "take_snapshot": "snapshot",
 }
 
 
@@ -61,7 +59,7 @@ def updated(operation: Operation) -> dict[str, Any]:
     return changed_body(subject(operation), pending=operation.notes.get("pending", []))
 
 
-@renders(*(kind for kind in VERB_OF if kind not in {"clone_vm", "take_snapshot"}))
+@renders(*VERB_OF)
 def acted(operation: Operation) -> dict[str, Any]:
     vm = subject(operation)
     # A stop without force is carried by a shutdown.
@@ -70,7 +68,17 @@ def acted(operation: Operation) -> dict[str, Any]:
     return body | {"vm": vm_body(vm)} if operation.is_ended else body
 
 
-@renders("take_snapshot", "delete_snapshot", "rollback_snapshot")
+@renders("take_snapshot")
+def snapshot_taken(operation: Operation) -> dict[str, Any]:
+    """Once it is there, it also has the snapshot, unless that was deleted since."""
+    vm, name = subject(operation), operation.params["snapshot"]
+    body: dict[str, Any] = {"action": "snapshot", "name": name, "vmid": str(vm.vmid)}
+    if operation.state == SUCCEEDED:
+        for snapshot in vm.snapshots.filter(name=name):
+            body["snapshot"] = snapshot_body(snapshot, vm.vmid)
+    return body
+
+
+@renders("delete_snapshot", "rollback_snapshot")
 def snapshot_changed(operation: Operation) -> dict[str, Any]:
-    verb = {"action": VERB_OF[operation.kind]} if operation.kind in VERB_OF else {}
-    return verb | {"name": operation.params["snapshot"], "vmid": str(subject(operation).vmid)}
+    return {"name": operation.params["snapshot"], "vmid": str(subject(operation).vmid)}

@@ -18,7 +18,7 @@ from accounts.prepared import Columns
 from accounts.rest import Keys
 from clusters.models import ONLINE
 from operations.models import Operation
-from vms.models import VirtualMachine, disk_gib_of
+from vms.models import Snapshot, VirtualMachine, disk_gib_of
 
 _PATHS = {
     "cluster": "cluster__name",
@@ -169,3 +169,14 @@ COLUMNS = Columns(
         *(_PATHS.get(name, name) for name in signature(body_of).parameters)
     )
 )
+
+
+def snapshot_body(snapshot: Snapshot, vmid: int) -> dict[str, Any]:
+    return {
+        "name": snapshot.name,
+        "description": snapshot.description,
+        "vmid": str(vmid),
+        "parent": snapshot.parent or None,
+        "created_at": snapshot.taken_at,
+        "vm_state": snapshot.has_ram,
+    }

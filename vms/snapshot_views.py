@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
@@ -19,6 +17,7 @@ from accounts.rest import (
 )
 from operations.rest import accepted, flag_of, idempotent
 from vms import actions, fields
+from vms.bodies import snapshot_body
 from vms.fields import StrictBooleanField, StrictCharField
 from vms.models import Snapshot
 from vms.refresh import refresh_vm
@@ -86,14 +85,3 @@ class SnapshotViewSet(ViewSet):
 def place_of(snapshot: Snapshot) -> list[str]:
     """In the order in which they were taken, as far as that is known."""
     return [snapshot.taken_at.isoformat() if snapshot.taken_at else "", snapshot.name]
-
-
-def snapshot_body(snapshot: Snapshot, vmid: int) -> dict[str, Any]:
-    return {
-        "name": snapshot.name,
-        "description": snapshot.description,
-        "vmid": str(vmid),
-        "parent": snapshot.parent or None,
-        "created_at": snapshot.taken_at,
-        "vm_state": snapshot.has_ram,
-    }

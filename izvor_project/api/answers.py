@@ -51,7 +51,12 @@ FOLLOWED = exactly(task_id=UUID, task=ref("Task"))
 VM_MADE = also(FOLLOWED, vm=ref("VirtualMachine"), vmid=text())
 BATCH = exactly(vms=listed(ref("VirtualMachine")), tasks=listed(ref("Task")))
 CREATED = either(VM_MADE, BATCH)
-ACTED = with_some(also(FOLLOWED, action=text(), vmid=text()), vm=ref("VirtualMachine"), name=text())
+ACTED = with_some(
+    also(FOLLOWED, action=text(), vmid=text()),
+    vm=ref("VirtualMachine"),
+    name=text(),
+    snapshot=ref("Snapshot"),
+)
 DELETED = with_some(also(FOLLOWED, message=text(), vmid=text()), vm=ref("VirtualMachine"))
 OWN_CHANGED = exactly(
     vm=ref("VirtualMachine"),
@@ -59,7 +64,8 @@ OWN_CHANGED = exactly(
     pending=listed(text("an option that waits for the next start")),
 )
 CHANGED = also(FOLLOWED, **OWN_CHANGED["properties"])
-SNAPSHOT_DONE = with_some(also(FOLLOWED, name=text(), vmid=text()), action=text())
+SNAPSHOT_DONE = also(FOLLOWED, name=text(), vmid=text())
+SNAPSHOT_TAKEN = with_some(also(SNAPSHOT_DONE, action=text()), snapshot=ref("Snapshot"))
 TEMPLATE_MADE = also(FOLLOWED, template=maybe(ref("Template")))
 TEMPLATE_COPIED = also(FOLLOWED, template=maybe(ref("Template")), copy=maybe(ref("Template")))
 TEMPLATE_DELETED = also(FOLLOWED, message=text(), id=text())
@@ -129,7 +135,7 @@ ANSWERS: dict[tuple[str, str], Answers] = {
     ("VmViewSet", "console"): {"200": CONSOLE},
     ("VmViewSet", "sizes"): {"200": page("sizes", "Size")},
     ("SnapshotViewSet", "list"): {"200": SNAPSHOTS},
-    ("SnapshotViewSet", "create"): long(SNAPSHOT_DONE),
+    ("SnapshotViewSet", "create"): long(SNAPSHOT_TAKEN),
     ("SnapshotViewSet", "destroy"): long(SNAPSHOT_DONE),
     ("SnapshotViewSet", "rollback"): long(SNAPSHOT_DONE),
     **resource("SizeViewSet", "Size", "sizes"),
