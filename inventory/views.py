@@ -22,11 +22,24 @@ from accounts.rest import (
     page_of_list,
     refuse_unknown_params,
 )
-from clusters.models import ONLINE, Cluster, Network, Node, Storage
+from clusters.models import (
+    ONLINE,
+    PENDING,
+    REFUSED,
+    UNREACHABLE,
+    Cluster,
+    Network,
+    Node,
+    Storage,
+)
 from inventory.usage import cluster_totals, percent
 from operations.refusals import Conflict, NotFound
 from vms.models import RUNNING, VirtualMachine
 from vms.series import series_body
+
+# What the API says of a cluster: one that answers, with all its nodes or not; else its state.
+HEALTHY, DEGRADED = "healthy", "degraded"
+CLUSTER_STATUSES = (HEALTHY, DEGRADED, PENDING, UNREACHABLE, REFUSED)
 
 
 def nodes_of(request: Request) -> QuerySet[Node]:
@@ -217,7 +230,7 @@ def status_body(cluster: Cluster) -> dict[str, Any]:
     if cluster.state != ONLINE:
         status = cluster.state
     else:
-        status = "healthy" if online == total and cluster.is_quorate else "degraded"
+        status = HEALTHY if online == total and cluster.is_quorate else DEGRADED
     return {
         "name": cluster.name,
         "status": status,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from events.models import DELIVERY_STATES
 from izvor_project.api.components import (
     FLAG,
     IMAGES,
@@ -29,6 +30,10 @@ from izvor_project.api.components import (
     ref,
     text,
 )
+from operations.views import STATES
+from vms.models import STATUSES
+from vms.series import TIMEFRAMES
+from vms.verbs import VERBS
 
 Answers = dict[str, Any]
 
@@ -52,7 +57,7 @@ VM_MADE = also(FOLLOWED, vm=ref("VirtualMachine"), vmid=text())
 BATCH = exactly(vms=listed(ref("VirtualMachine")), tasks=listed(ref("Task")))
 CREATED = either(VM_MADE, BATCH)
 ACTED = with_some(
-    also(FOLLOWED, action=text(), vmid=text()),
+    also(FOLLOWED, action=text(enum=sorted(VERBS)), vmid=text()),
     vm=ref("VirtualMachine"),
     name=text(),
     snapshot=ref("Snapshot"),
@@ -65,7 +70,9 @@ OWN_CHANGED = exactly(
 )
 CHANGED = also(FOLLOWED, **OWN_CHANGED["properties"])
 SNAPSHOT_DONE = also(FOLLOWED, name=text(), vmid=text())
-SNAPSHOT_TAKEN = with_some(also(SNAPSHOT_DONE, action=text()), snapshot=ref("Snapshot"))
+SNAPSHOT_TAKEN = with_some(
+    also(SNAPSHOT_DONE, action=text(enum=["snapshot"])), snapshot=ref("Snapshot")
+)
 TEMPLATE_MADE = also(FOLLOWED, template=maybe(ref("Template")))
 TEMPLATE_COPIED = also(FOLLOWED, template=maybe(ref("Template")), copy=maybe(ref("Template")))
 TEMPLATE_DELETED = also(FOLLOWED, message=text(), id=text())
@@ -130,7 +137,7 @@ ANSWERS: dict[tuple[str, str], Answers] = {
     ("VmViewSet", "update"): long(either(CHANGED, OWN_CHANGED)),
     ("VmViewSet", "partial_update"): long(either(CHANGED, OWN_CHANGED)),
     ("VmViewSet", "destroy"): long(DELETED),
-    ("VmViewSet", "act"): {**long(ACTED), "201": also(VM_MADE, action=text())},
+    ("VmViewSet", "act"): {**long(ACTED), "201": also(VM_MADE, action=text(enum=["clone"]))},
     ("VmViewSet", "metrics"): {"200": SERIES},
     ("VmViewSet", "console"): {"200": CONSOLE},
     ("VmViewSet", "sizes"): {"200": page("sizes", "Size")},
@@ -186,7 +193,7 @@ ABOUT = {
     "project": "a project's name",
     "refresh": "true: ask Proxmox first",
     "dry_run": "true: check, choose and tell, but change nothing; no Idempotency-Key is looked at",
-    "timeframe": "hour, day, week, month or year",
+    "timeframe": "how far back",
     "vm": "a VM's VMID or uuid",
     "kind": "the type of task, e.g. create_vm",
     "storage": "a storage's name",
@@ -196,6 +203,15 @@ ABOUT = {
     "last_event_id": "go on after this event, as with the header Last-Event-ID",
     "revoked": "true: the revoked ones, too",
     "state": "the delivery's state",
+}
+# What is true or false.
+FLAGS = {"refresh", "dry_run", "revoked"}
+# What is one of a few words, by view.
+VALUES: dict[tuple[str, str], list[str]] = {
+    ("VmViewSet", "status"): sorted(set(STATUSES)),
+    ("TaskViewSet", "status"): list(STATES),
+    ("DeliveryViewSet", "state"): list(DELIVERY_STATES),
+    **{(view, "timeframe"): list(TIMEFRAMES) for view in ("VmViewSet", "NodeViewSet")},
 }
 PAGES = ("limit", "cursor")
 _ONE = ("cluster",)

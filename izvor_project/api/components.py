@@ -9,8 +9,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from accounts.models import ROLES
+from events.models import DELIVERY_STATES
+from inventory.views import CLUSTER_STATUSES
 from operations.models import ENDED, UNFINISHED
-from vms.models import STATUSES
+from vms.models import OSTYPES, STATUSES
+from vms.series import TIMEFRAMES
 
 Shape = dict[str, Any]
 
@@ -84,7 +88,7 @@ VM = exactly(
     metadata=STRINGS,
     status=text(enum=sorted(set(STATUSES))),
     template=maybe(text()),
-    os_type=text(enum=["linux", "windows", "other"]),
+    os_type=text(enum=list(OSTYPES)),
     os_template=maybe(text("the ISO or image it was installed from")),
     size=maybe(text()),
     cores=integer(),
@@ -190,7 +194,7 @@ NETWORK = exactly(
 )
 CLUSTER = exactly(
     name=text(),
-    status=text(enum=["healthy", "degraded", "pending", "unreachable", "refused"]),
+    status=text(enum=list(CLUSTER_STATUSES)),
     version=maybe(text()),
     quorate=FLAG,
     total_nodes=integer(),
@@ -246,7 +250,7 @@ TEMPLATE = exactly(
     name=text(),
     description=text(),
     status=text("ready, or what becomes of it"),
-    os_type=text(),
+    os_type=text(enum=list(OSTYPES)),
     node=text(),
     nodes=listed(text("a node on which a VM of it needs no move")),
     copies=listed(exactly(id=text(), node=text())),
@@ -260,7 +264,7 @@ TEMPLATE = exactly(
     synced_at=maybe(TIME),
     stale=FLAG,
 )
-SERIES = exactly(timeframe=text(), metrics=listed(ref("UsagePoint")))
+SERIES = exactly(timeframe=text(enum=list(TIMEFRAMES)), metrics=listed(ref("UsagePoint")))
 LOG = exactly(log=listed(exactly(upid=text(), text=text())))
 SNAPSHOTS = also(page("snapshots", "Snapshot"), synced_at=maybe(TIME), stale=FLAG)
 ISOS = also(page("isos", "Image"), warnings=WORDS)
@@ -284,7 +288,7 @@ COMPONENTS: dict[str, Shape] = {
             id=UUID,
             name=text(),
             project=text(),
-            role=text(enum=["viewer", "member", "operator"]),
+            role=text(enum=[role for role, _ in ROLES]),
             prefix=text("how the secret begins"),
             created_at=TIME,
             expires_at=maybe(TIME),
@@ -317,7 +321,7 @@ COMPONENTS: dict[str, Shape] = {
     "Delivery": exactly(
         id=UUID,
         event=exactly(id=integer(), type=text()),
-        state=text(),
+        state=text(enum=list(DELIVERY_STATES)),
         attempts=integer(),
         next_at=maybe(TIME),
         response_status=maybe(integer()),

@@ -9,8 +9,9 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 
 from access import serializers as access
-from izvor_project.api.answers import ABOUT, ANSWERS, QUERIES
+from izvor_project.api.answers import ABOUT, ANSWERS, FLAGS, QUERIES, VALUES
 from izvor_project.api.components import COMPONENTS
+from izvor_project.api.summaries import SUMMARIES
 from vms.serializers import CreateVmSerializer, UpdateVmSerializer
 from vms.size_views import NewSizeSerializer, SizeChangesSerializer
 from vms.snapshot_views import NewSnapshotSerializer, RollbackSerializer
@@ -78,18 +79,29 @@ PREFER = OpenApiParameter(
 )
 
 
+def parameter(view: str, name: str) -> OpenApiParameter:
+    """One that this view takes in the query."""
+    return OpenApiParameter(
+        name,
+        bool if name in FLAGS else str,
+        OpenApiParameter.QUERY,
+        description=ABOUT[name],
+        enum=VALUES.get((view, name)),
+    )
+
+
 class Schema(AutoSchema):
     """Our views answer with plain objects: what they take and give stands in tables."""
+
+    def get_summary(self) -> str:
+        return SUMMARIES[self._view_and_action()]
 
     def get_request_serializer(self) -> Any:
         return BODIES.get(self._view_and_action())
 
     def get_override_parameters(self) -> Any:
-        names = QUERIES.get(self._view_and_action(), ())
-        asked = [
-            OpenApiParameter(name, str, OpenApiParameter.QUERY, description=ABOUT[name])
-            for name in names
-        ]
+        view, action = self._view_and_action()
+        asked = [parameter(view, name) for name in QUERIES.get((view, action), ())]
         return asked if self.method == "GET" else [*asked, KEY, PREFER]
 
     def get_response_serializers(self) -> Any:

@@ -17,13 +17,16 @@ from django.utils import timezone
 
 from accounts.models import ApiToken, Project
 from clusters.models import ONLINE, SIMULATOR, UNREACHABLE, Cluster
+from izvor_project.api.summaries import SUMMARIES
 from operations.models import Operation
 from operations.tasks import turn
+from operations.views import STATES
 from pve_simulator.testing import SimulatorThread
 from tests.conftest import SSH_KEY
 from tests.inventory.test_clusters import env_for
 from tests.leaks import everything_in_redis, everything_logged, everything_stored
-from vms.models import Size
+from vms.models import STATUSES, Size
+from vms.series import TIMEFRAMES
 
 pytestmark = pytest.mark.django_db
 
@@ -324,6 +327,23 @@ def test_the_schema_is_valid(schema):
     fields = schema["components"]["schemas"]["CreateVm"]["properties"]
     assert {"name", "template", "size", "cloud_init", "start_on_create"} <= set(fields)
     assert "application/problem+json" in create["responses"]["default"]["content"]
+
+
+def test_every_operation_has_a_summary_of_one_line(schema):
+    operations = [op for item in schema["paths"].values() for op in item.values()]
+    summaries = [op["summary"] for op in operations]
+    assert all(0 < len(summary) <= 60 and summary.isprintable() for summary in summaries)
+    assert set(SUMMARIES.values()) == set(summaries), "none is of an endpoint that is gone"
+
+
+def test_what_is_one_of_a_few_words_says_which(schema):
+    def asked(path: str) -> dict[str, Any]:
+        return {p["name"]: p["schema"] for p in schema["paths"][path]["get"]["parameters"]}
+
+    assert set(asked("/api/v1/vms")["status"]["enum"]) == set(STATUSES)
+    assert set(asked("/api/v1/tasks")["status"]["enum"]) == set(STATES)
+    assert set(asked("/api/v1/nodes/{id}/metrics")["timeframe"]["enum"]) == set(TIMEFRAMES)
+    assert asked("/api/v1/vms/{id}")["refresh"]["type"] == "boolean"
 
 
 def test_the_docs_need_no_other_server(client):
