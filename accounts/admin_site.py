@@ -78,7 +78,11 @@ def may_act(request: HttpRequest) -> bool:
 
 def pretty(value: Any) -> SafeString:
     """JSON one can read."""
-    text = json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True)
+    return as_written(json.dumps(value, indent=2, ensure_ascii=False, sort_keys=True))
+
+
+def as_written(text: str) -> SafeString:
+    """With its line breaks, to be read and copied."""
     return format_html('<pre class="iz-pre">{}</pre>', text)
 
 

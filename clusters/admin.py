@@ -24,6 +24,7 @@ from accounts.admin_site import (
     WARN,
     EventsAreHistory,
     ReadOnlyAdmin,
+    as_written,
     badge,
     bar,
     lasted,
@@ -118,6 +119,7 @@ class ClusterAdmin(EventsAreHistory, VerbsMixin, AuditedAdmin):
     form = ClusterForm
     event_noun = "cluster"
     untold = frozenset({"new_secret", "ca_pem"})
+    readonly_preprocess_fields = {"ca_pem": as_written}
     list_display = ["name", "shown_state", "version", "error", "seen", "is_enabled", "row_menu"]
     search_fields = ["name"]
     readonly_fields = [

@@ -15,7 +15,7 @@ from clusters.probe import probe
 from inventory import cycle
 from pve_simulator.access import Access, AclEntry, Token, User
 from pve_simulator.testing import SimulatorThread
-from tests.admin.shapes import press, said, text_of
+from tests.admin.shapes import page, press, said, text_of
 from tests.vms.cast import MAKING, VERBS, ask_for, finish, vm_for
 from vms import console
 from vms.models import VirtualMachine
@@ -121,6 +121,13 @@ def test_a_missing_right_is_named_with_its_path(narrow, sim, privilege):
     told = [found.text for found in probe(narrow) if not found.is_good]
     assert len(told) == 1, told
     assert f"{USER}!api lacks a privilege: {privilege} on {need.path} is missing" in told[0]
+
+
+def test_a_ca_that_comes_from_the_environment_keeps_its_lines(browser, cluster):
+    cluster.is_from_environment, cluster.ca_pem = True, "-----BEGIN <b>-----\nMII\nC==\n"
+    cluster.save()
+    text = text_of(browser.get(page(Cluster, "change", cluster.pk)))
+    assert '<pre class="iz-pre">-----BEGIN &lt;b&gt;-----\nMII\nC==\n</pre>' in text
 
 
 def test_a_test_of_the_connection_says_what_is_there(browser, narrow, sim):
