@@ -33,6 +33,11 @@ ENDED = (SUCCEEDED, FAILED, CANCELED)
 SHARED, EXCLUSIVE = "shared", "exclusive"
 
 
+def title_of(kind: str) -> str:
+    """`take_snapshot` in words."""
+    return kind.replace("_vm", "").replace("_", " ").capitalize()
+
+
 class OperationQuerySet(models.QuerySet["Operation"]):
     def visible_to(self, actor: Actor) -> OperationQuerySet:
         """Operators see all; others the tasks of their project."""
@@ -166,7 +171,7 @@ class Operation(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.subject_label}".strip()
+        return f"{title_of(self.kind)} {self.subject_label}".strip()
 
     @property
     def log_ids(self) -> dict[str, str]:

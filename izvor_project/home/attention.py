@@ -13,7 +13,6 @@ from django.utils import timezone
 from accounts.admin_site import BAD, WARN, ago, lasted
 from clusters.models import Cluster, Node, Storage
 from izvor_project.home.capacity import FULL
-from operations.admin.shown import title_of
 from operations.models import Operation
 from templates_app.models import Template
 from vms.attention import IN_ERROR, LOCKED, MISSING, ORPHAN, UNMARKED, conditions
@@ -121,8 +120,7 @@ def why(vm: VirtualMachine, name: str) -> str:
 def of_failures(failed: list[Any], count: int) -> Iterator[Item]:
     """The last day's failures that nobody has tried again."""
     for task in failed[:NAMED_MAX]:
-        what = f"{title_of(task.kind)} {task.subject_label}".strip()
-        yield Item(BAD, f"{what} failed {ago(task.ended_at)} ago", page(task), task.error)
+        yield Item(BAD, f"{task} failed {ago(task.ended_at)} ago", page(task), task.error)
     if count > NAMED_MAX:
         url = listing("operations_operation", "state=failed&hours=24")
         yield Item(BAD, f"{count - NAMED_MAX} more tasks failed in the last day", url)

@@ -20,7 +20,7 @@ from clusters.admin import state_badge
 from clusters.models import Cluster, Node, Storage
 from izvor_project.home import attention, capacity
 from operations.admin import shown
-from operations.models import FAILED, QUEUED, RUNNING, UNFINISHED, Operation
+from operations.models import FAILED, QUEUED, RUNNING, UNFINISHED, Operation, title_of
 from templates_app.models import Template
 from vms.attention import conditions
 
@@ -127,7 +127,7 @@ def row(task: Operation) -> dict[str, Any]:
     return {
         "task": task,
         "badge": shown.state_badge(task, is_link=True),
-        "title": shown.title_of(task.kind),
+        "title": title_of(task.kind),
         "subject": shown.subject_link(task),
         "bar": shown.progress_bar(task),
         "step": task.step.replace("_", " "),

@@ -9,8 +9,7 @@ from django.http import HttpRequest
 from unfold.contrib.filters.admin import DropdownFilter
 
 from accounts.admin_filters import SinceFilter as AnySince
-from operations.admin.shown import title_of
-from operations.models import ENDED, UNFINISHED, Operation
+from operations.models import ENDED, UNFINISHED, Operation, title_of
 from operations.plans import all_plans
 
 

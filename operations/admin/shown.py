@@ -22,6 +22,7 @@ from operations.models import (
     SUCCEEDED,
     UNFINISHED,
     Operation,
+    title_of,
 )
 from operations.refusals import Refusal
 from operations.rest import steps_body
@@ -56,11 +57,6 @@ def can_retry(operation: Any) -> bool:
     if operation.state != FAILED or operation.is_retried or is_over(operation):
         return False
     return bool(operation.keeps_secrets or not operation.has_secrets)
-
-
-def title_of(kind: str) -> str:
-    """`take_snapshot` in words."""
-    return kind.replace("_vm", "").replace("_", " ").capitalize()
 
 
 def state_badge(operation: Operation, *, is_link: bool = False) -> SafeString:
@@ -106,8 +102,7 @@ def subject_link(operation: Operation) -> SafeString:
 
 def words_and_link(operation: Operation) -> SafeString:
     """A link to a task, in words, with its state."""
-    words = f"{title_of(operation.kind)} {operation.subject_label}".strip()
-    return format_html("{} ({})", link_to(operation, words), operation.state)
+    return format_html("{} ({})", link_to(operation, str(operation)), operation.state)
 
 
 def task_link(operation: Operation) -> SafeString:

@@ -31,7 +31,7 @@ from operations.admin.filters import KindFilter, SinceFilter, StateFilter
 from operations.admin.logs import log_of
 from operations.advice import advice_for
 from operations.enqueue import request_cancel
-from operations.models import Operation
+from operations.models import Operation, title_of
 from operations.refusals import Refusal
 from proxmox import ProxmoxError
 
@@ -140,7 +140,7 @@ class OperationAdmin(EventsAreHistory, LiveMixin, LiveListMixin, VerbsMixin, Rea
 
     @admin.display(description="task", ordering="kind")
     def shown_kind(self, operation: Operation) -> str:
-        return shown.title_of(operation.kind)
+        return title_of(operation.kind)
 
     @admin.display(description="of", ordering="subject_label")
     def shown_subject(self, operation: Operation) -> SafeString:
@@ -173,7 +173,7 @@ class OperationAdmin(EventsAreHistory, LiveMixin, LiveListMixin, VerbsMixin, Rea
         context = {
             "operation": row,
             "badge": shown.state_badge(row),
-            "title": shown.title_of(row.kind),
+            "title": title_of(row.kind),
             "subject": shown.subject_link(row),
             "bar": shown.progress_bar(row),
             "took": shown.took(row),

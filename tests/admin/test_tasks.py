@@ -41,6 +41,12 @@ def test_a_failed_task_says_why_and_what_to_do(browser, failed):
     assert f"{LIST}do/cancel/" not in text
 
 
+def test_a_task_is_called_by_words(browser, failed):
+    text = text_of(browser.get(page(Operation, "change", failed.pk)))
+    assert text.count(f"Start {failed.subject_label}") >= 2, "in the title and above the page"
+    assert "start_vm" not in text.split("<body", 1)[1].split("Asked for", 1)[0]
+
+
 def test_a_failed_task_is_tried_again_once(browser, failed, work):
     answer = press(browser, "retry", failed)
     again = failed.retries.get()

@@ -11,7 +11,7 @@ from django.utils.safestring import SafeString
 
 from accounts.admin_site import BAD, BUSY, CALM, GOOD, WARN, ago, badge, moment
 from operations.admin import shown as tasks
-from operations.models import Operation
+from operations.models import Operation, title_of
 from vms import models as m
 from vms.admin.sizes import shown_memory
 from vms.attention import PATIENT_LOCKS
@@ -50,7 +50,7 @@ def status_badge(vm: Any, *, is_link: bool = True) -> SafeString:
     task = vm.shown_task
     if task is not None and is_link:
         href = reverse("admin:operations_operation_change", args=[task.pk])
-        return badge(text, tone, href=href, title=task.waiting_for or tasks.title_of(task.kind))
+        return badge(text, tone, href=href, title=task.waiting_for or title_of(task.kind))
     return badge(text, tone)
 
 
@@ -67,7 +67,7 @@ def note(vm: Any) -> SafeString:
     """The one thing that is most worth knowing about it now."""
     if vm.doing:
         waits = vm.shown_task.waiting_for if vm.shown_task else ""
-        return _why(tasks.title_of(vm.doing) + (f": waits for {waits}" if waits else ""))
+        return _why(title_of(vm.doing) + (f": waits for {waits}" if waits else ""))
     marks = [words for words, _ in warnings(vm)]
     if vm.is_protected:
         marks.append("protected")
@@ -112,7 +112,7 @@ def task_row(task: Operation) -> dict[str, Any]:
     return {
         "task": task,
         "badge": tasks.state_badge(task, is_link=True),
-        "title": tasks.title_of(task.kind),
+        "title": title_of(task.kind),
         "asked": moment(task.created_at),
         "took": tasks.took(task),
     }
