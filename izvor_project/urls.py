@@ -30,6 +30,8 @@ def home(request: HttpRequest) -> HttpResponse:
     return redirect("admin:index")
 
 
+docs = SpectacularSwaggerSplitView.as_view(url_name="schema", template_name="docs.html")
+
 urlpatterns = [
     path("", home),
     path("admin", home),
@@ -39,7 +41,7 @@ urlpatterns = [
     path("metrics", MetricsView.as_view(), name="metrics"),
     path("api/v1/", include(routes.urlpatterns)),
     path("api/schema", SpectacularAPIView.as_view(), name="schema"),
-    path("api/docs", SpectacularSwaggerSplitView.as_view(url_name="schema"), name="docs"),
+    path("api/docs", docs, name="docs"),
     path(PAGE.lstrip("/"), console, name="console"),
     path("admin/login/", login),
     path("admin/live/", admin.site.admin_view(home_page.live), name="admin_home_live"),

@@ -86,6 +86,20 @@ def test_no_page_breaks_its_policy_or_its_width(ana, web_process, vm, cluster, o
         assert any("Content Security Policy" in said for said in complaints)
 
 
+def test_the_apis_page_is_dark_where_the_readers_system_is(ana, web_process):
+    ground = "getComputedStyle(document.{}).backgroundColor"
+    complaints: list[str] = []
+    with logged_in(web_process().origin, complaints, color_scheme="dark") as page:
+        page.goto("/api/docs")
+        page.wait_for_selector(".opblock-summary-description")
+        dark = page.evaluate(ground.format("body"))
+        assert dark == page.evaluate(ground.format("documentElement"))
+        page.emulate_media(color_scheme="light")
+        page.wait_for_selector("html:not(.dark-mode)")
+        assert dark != page.evaluate(ground.format("body"))
+    assert complaints == []
+
+
 def test_a_press_a_task_and_its_end_are_seen_without_a_reload(ana, web_process, vm):
     web = web_process()
     complaints: list[str] = []
