@@ -44,6 +44,11 @@ def as_uuid(text: str) -> uuid.UUID | None:
         return None
 
 
+def as_vmid(text: str) -> int | None:
+    """None for what has not the form of one: three to nine digits."""
+    return int(text) if re.fullmatch(r"[0-9]{3,9}", text) else None
+
+
 class StrictSerializer(serializers.Serializer[Any]):
     """A request body in which an unknown field is an error: a typo is never ignored."""
 

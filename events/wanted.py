@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,10 +12,9 @@ from django.http import QueryDict
 from rest_framework.exceptions import ValidationError
 
 from accounts.actors import Actor
+from accounts.rest import as_uuid, as_vmid
 from events.kinds import is_known
 from events.models import Event
-
-_VMID = re.compile(r"[0-9]{3,9}")
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class Wanted:
     def from_request(cls, params: QueryDict, actor: Actor) -> Wanted:
         """From `?type=` (repeated, or with commas) and `?vm=`. Raises ValidationError."""
         vm = params.get("vm", "")
-        if vm and not _VMID.fullmatch(vm):
+        if vm and as_vmid(vm) is None:
             vm = str(_uuid(vm))
         words = [word for value in params.getlist("type") for word in value.split(",")]
         try:
@@ -86,7 +84,7 @@ def subject_filter(wanted: str) -> Q:
 
 def subject_values(wanted: str) -> dict[str, Any]:
     """What `about` compares with. Raises ValidationError for what is neither."""
-    if _VMID.fullmatch(wanted):
+    if as_vmid(wanted) is not None:
         return {"label": wanted, "label_begin": f"{wanted} "}
     return {"subject": _uuid(wanted)}
 
@@ -101,13 +99,13 @@ def about(values: Mapping[str, Any]) -> Q:
 
 def is_about(event: Event, wanted: str) -> bool:
     """What `subject_filter` finds, of one event."""
-    if _VMID.fullmatch(wanted):
+    if as_vmid(wanted) is not None:
         return event.subject_label.partition(" ")[0] == wanted
     return str(event.subject) == wanted
 
 
 def _uuid(wanted: str) -> uuid.UUID:
-    try:
-        return uuid.UUID(wanted)
-    except ValueError:
-        raise ValidationError({"vm": ["Give a VMID or a uuid."]}) from None
+    found = as_uuid(wanted)
+    if found is None:
+        raise ValidationError({"vm": ["Give a VMID or a uuid."]})
+    return found

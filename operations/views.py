@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import uuid
 from collections.abc import Set
 from functools import partial
 from typing import Any
@@ -23,6 +22,7 @@ from accounts.rest import (
     Listed,
     NothingSerializer,
     actor_of,
+    as_uuid,
     is_storable,
     listing,
     page_by_keys,
@@ -150,10 +150,8 @@ class TaskViewSet(ViewSet):
                 else None
             )
             return known
-        try:
-            found: Operation | None = visible.filter(uuid=uuid.UUID(wanted)).first()
-        except ValueError:
-            found = None
+        which = as_uuid(wanted)
+        found: Operation | None = visible.filter(uuid=which).first() if which else None
         if found is None:
             raise NotFound("task_not_found", f"There is no task {wanted[:64]!r}.")
         return found

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-import uuid
 from typing import Any
 
 from django.db.models import Q
@@ -14,6 +12,8 @@ from rest_framework.viewsets import ViewSet
 from accounts.rest import (
     PAGING,
     actor_of,
+    as_uuid,
+    as_vmid,
     is_storable,
     listing,
     page_of,
@@ -63,12 +63,8 @@ def find_template(request: Request, wanted: str) -> Template:
 
 def named(wanted: str) -> Q:
     by_name = Q(name=wanted, copy_of=None)
-    if re.fullmatch(r"[0-9]{3,9}", wanted):
-        return Q(vmid=int(wanted)) | by_name
-    try:
-        return Q(uuid=uuid.UUID(wanted)) | by_name
-    except ValueError:
-        return by_name
+    vmid = as_vmid(wanted)
+    return by_name | (Q(uuid=as_uuid(wanted)) if vmid is None else Q(vmid=vmid))
 
 
 Online = dict[int, list[str]]

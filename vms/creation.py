@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import uuid
 from copy import copy
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +14,7 @@ from django.db.models.base import ModelState
 
 from accounts.actors import Actor, anybody, sight_of, slots_of
 from accounts.prepared import Prepared, Slot
+from accounts.rest import as_vmid
 from clusters.models import Cluster
 from operations.models import SHARED
 from operations.refusals import Conflict, InvalidInput, Refusal
@@ -228,8 +228,9 @@ def find_template(wanted: str, *, cluster: str, by: Actor) -> Template:
     """
     where = {"cluster": find_cluster(cluster).pk if cluster else None, **slots_of(by)}
     found, kinds = [], {"in_cluster": bool(cluster), **sight_of(by)}
-    if re.fullmatch(r"[0-9]{3,9}", wanted):
-        found = templates("vmid", **kinds)(wanted=int(wanted), **where)
+    vmid = as_vmid(wanted)
+    if vmid is not None:
+        found = templates("vmid", **kinds)(wanted=vmid, **where)
     found = found or templates("name", **kinds)(wanted=wanted, **where)
     if not found:
         raise InvalidInput(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Set
 from functools import cache
 from typing import Any
@@ -22,6 +21,7 @@ from accounts.rest import (
     Listed,
     actor_of,
     as_uuid,
+    as_vmid,
     listing,
     page_by_keys,
     parse,
@@ -46,7 +46,6 @@ from vms.series import series_body
 from vms.size_views import SizeViewSet
 from vms.verbs import VERBS, ActionName
 
-VMID = r"[0-9]{3,9}"
 # What the list can be filtered by, and what is compared with it.
 FILTERS = {
     "node": "node",
@@ -74,8 +73,9 @@ VMS = Listed(vms_asked_for)
 def body_of_vm(request: Request, wanted: str) -> dict[str, Any]:
     """As `find_vm`, by the statement of the list: nothing but what is shown is read."""
     values: dict[str, Any] = {}
-    if re.fullmatch(VMID, wanted):
-        values["vmid"] = int(wanted)
+    vmid = as_vmid(wanted)
+    if vmid is not None:
+        values["vmid"] = vmid
         if cluster := request.query_params.get("cluster"):
             values["cluster"] = cluster
     else:
@@ -92,8 +92,9 @@ def find_vm(request: Request, wanted: str) -> VirtualMachine:
 
     Raises NotFound for what the caller may not see too, Conflict for an ambiguous or given-up VMID.
     """
-    if re.fullmatch(VMID, wanted):
-        return _find_by_vmid(request, int(wanted))
+    vmid = as_vmid(wanted)
+    if vmid is not None:
+        return _find_by_vmid(request, vmid)
     actor = actor_of(request)
     vms: Prepared[VirtualMachine] = finder("uuid", **sight_of(actor))
     for vm in vms(wanted=as_uuid(wanted), **slots_of(actor)):
