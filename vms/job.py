@@ -128,10 +128,8 @@ class VmJob(Job):
         """Before what there is no way back from is asked for: its owner may have protected the VM
         since the task was accepted. Raises StepFailed."""
         was_asked = self.operation.submitted_at or self.operation.acted_at
-        if self.vm.is_protected and not was_asked:
-            raise StepFailed(
-                "protected", f"VM {self.vm.vmid} is protected: set `protected` to false first."
-            )
+        if self.vm.why_protected and not was_asked:
+            raise StepFailed("protected", self.vm.why_protected)
 
     def move_to(self, node: str, placed: dict[str, Any]) -> None:
         """Make the VM on another node than was chosen when it was accepted, and say so."""

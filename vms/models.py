@@ -216,6 +216,13 @@ class VirtualMachine(models.Model):
         return f"vm:{self.uuid}"
 
     @property
+    def why_protected(self) -> str:
+        """Why nothing is done to it that there is no way back from; "" where something may be."""
+        if not self.is_protected:
+            return ""
+        return f"VM {self} is protected: set `protected` to false first."
+
+    @property
     def shows_console(self) -> bool:
         """As far as is known here. A paused VM's screen stands still, and can be seen."""
         return self.power in {RUNNING, PAUSED, UNKNOWN}
@@ -224,6 +231,11 @@ class VirtualMachine(models.Model):
     def disk_gib(self) -> float:
         """GiB, as a whole number where it is one."""
         return disk_gib_of(self.disk_bytes)
+
+
+def protected_in_proxmox(what: str) -> str:
+    """Why this VM or template is not deleted while Proxmox's own `protection` is set."""
+    return f"{what} is protected in Proxmox: unset `protection` there."
 
 
 class Snapshot(models.Model):

@@ -16,7 +16,7 @@ from operations.refusals import Conflict, InvalidInput, NotFound, Unavailable
 from proxmox import Client, ProxmoxError, TimedOut, Unreachable
 from proxmox import NotFound as NotInProxmox
 from vms import observe
-from vms.models import ERROR, UNKNOWN, UserData, VirtualMachine
+from vms.models import ERROR, UNKNOWN, UserData, VirtualMachine, protected_in_proxmox
 from vms.vmids import next_vmid, next_vmids
 
 LOOK_S = 1.0
@@ -173,8 +173,8 @@ def look_again(vm: VirtualMachine, client: Client) -> None:
 
 def refuse_protected(vm: VirtualMachine) -> None:
     """Raises Conflict."""
-    if vm.is_protected:
-        raise Conflict("protected", f"VM {vm} is protected: set `protected` to false first.")
+    if vm.why_protected:
+        raise Conflict("protected", vm.why_protected)
 
 
 def check_deletable(vm: VirtualMachine) -> None:
@@ -198,7 +198,7 @@ def check_deletable(vm: VirtualMachine) -> None:
             f"it was {vm.smbios_uuid}); read it again before you delete it.",
         )
     if config.protection:
-        raise Conflict("protected", f"VM {vm} is protected in Proxmox: unset `protection` there.")
+        raise Conflict("protected", protected_in_proxmox(f"VM {vm}"))
 
 
 def find_node(cluster: Cluster, name: str) -> Node:

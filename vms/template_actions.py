@@ -22,7 +22,7 @@ from vms.accepting import accept
 from vms.asked import NewTemplate
 from vms.building import draft_template
 from vms.copying import draft_copy
-from vms.models import VirtualMachine
+from vms.models import VirtualMachine, protected_in_proxmox
 from vms.preflight import LOOK_S, client_of
 from vms.template_job import is_it
 
@@ -80,10 +80,7 @@ def check_deletable(template: Template) -> None:
             ) from None
         return  # silent for the moment: the worker looks again, and longer
     if config.protection:
-        raise Conflict(
-            "protected",
-            f"Template {template.name} is protected in Proxmox: unset `protection` there.",
-        )
+        raise Conflict("protected", protected_in_proxmox(f"Template {template.name}"))
     if clones:
         raise Conflict(
             "has_linked_clones",

@@ -61,6 +61,8 @@ def test_a_vm_that_its_owner_protected_meanwhile_stays(kind, cluster, sim, opera
     VirtualMachine.objects.filter(pk=vm.pk).update(is_protected=True)
     ended = work(operation)
     assert (ended.state, ended.error_code) == ("failed", "protected")
+    vm.refresh_from_db()
+    assert vm.why_protected in ended.error
     assert not sim.guest(vm.vmid).is_template
 
 

@@ -8,7 +8,7 @@ from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict
 from proxmox import Conflict, ProxmoxError, Upid
 from vms import observe
 from vms.job import VmJob
-from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED
+from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED, protected_in_proxmox
 from vms.steps.locks import unlocked
 
 
@@ -167,9 +167,7 @@ class StopForDeletion(Stop):
         job.refuse_protected()
         config = job.config()
         if config.protection:
-            raise StepFailed(
-                "protected", f"VM {job.vm.vmid} is protected in Proxmox: unset `protection` there."
-            )
+            raise StepFailed("protected", protected_in_proxmox(f"VM {job.vm}"))
         if config.lock and config.lock != "suspended":
             return unlocked(job, job.vm.node, job.vm.vmid, config.lock)
         return super().look(job)

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict
 from proxmox import Conflict, ProxmoxError, Upid
+from vms.models import protected_in_proxmox
 from vms.steps.locks import unlocked
 from vms.template_job import TemplateJob
 
@@ -23,9 +24,7 @@ class DestroyTemplate(Step[TemplateJob]):
             return Done()
         node, config = found
         if config.protection:
-            raise StepFailed(
-                "protected", f"Template {job.template} is protected in Proxmox: unset it there."
-            )
+            raise StepFailed("protected", protected_in_proxmox(f"Template {job.template}"))
         if config.lock:
             return unlocked(job, node, job.template.vmid, config.lock)
         return Act(f"template {job.template} is still there")
