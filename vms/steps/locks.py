@@ -51,8 +51,8 @@ def stuck(job: Job, node: str, vmid: int, lock: str | None) -> StepFailed:
     job.notes["stuck"] = lock
     return StepFailed(
         "stuck_lock",
-        f"VM {vmid} is locked ({lock}), and the Proxmox task that would unlock it is dead. No token "
-        f"can clear a lock. As root on {node}: qm unlock {vmid}",
+        f"VM {vmid} is locked ({lock}), and the Proxmox task that would unlock it is dead. "
+        f"No token can clear a lock. As root on {node}: qm unlock {vmid}",
     )
 
 
