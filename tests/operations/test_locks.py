@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from clusters.connect import connect
 from operations.models import Operation
 from pve_simulator import accidents
 from pve_simulator.simulator import Simulator
@@ -24,8 +25,8 @@ LOCKED_BY = [
 ]
 
 
-def slow_down(sim: SimulatorThread, mib_per_s: float) -> None:
-    sim.cause(accidents.storage_speed, storage="ceph", mib_per_s=mib_per_s)
+def slow_down(sim: SimulatorThread, mib_per_s: float, *, storage: str = "ceph") -> None:
+    sim.cause(accidents.storage_speed, storage=storage, mib_per_s=mib_per_s)
 
 
 def a_lost_clone(sim: SimulatorThread, operator) -> tuple[int, Operation]:
@@ -84,6 +85,29 @@ def test_whoever_left_the_lock_it_is_not_waited_for(kind, lock, cluster, sim, op
     ended = work(operation, seconds=10)
     assert (ended.state, ended.error_code) == ("failed", "stuck_lock")
     assert f"qm unlock {vm.vmid}" in ended.error
+
+
+def test_a_migration_that_has_moved_the_vm_and_not_unlocked_it_yet_is_waited_for(
+    cluster, sim, operator, work
+):
+    on_disk = {"linked": False, "storage": "local-lvm"}
+    vm = a_vm(sim, operator, running=False, node="pve", **on_disk)
+    slow_down(sim, 6.0, storage="local-lvm")
+    task = connect(cluster).migrate("pve", vm.vmid, "pve2", with_local_disks=True)
+    sim.wait_for(lambda s: s.world.guests[vm.vmid].lock == "migrate")
+    operation = actions.delete_vm(vm=vm, by=operator)
+
+    def move(s: Simulator) -> None:
+        s.world.guests[vm.vmid].node = "pve2"
+
+    sim.change(move)
+    turn_now(operation)
+    let_time_pass(operation, 60)
+    found = turn_now(operation)
+    assert found.waiting_for == f"VM {vm.vmid} to be unlocked (migrate)", found.error
+    sim.cause(accidents.kill_task, upid=str(task))
+    ended = work(operation)
+    assert f"As root on pve2: qm unlock {vm.vmid}" in ended.error
 
 
 def test_a_deletion_says_what_to_type_too(cluster, sim, operator, work):

@@ -11,9 +11,10 @@ from django.conf import settings
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from clusters.privileges import held_on
 from operations.models import Operation
 from operations.plans import Job, StepFailed, Wait
-from vms.job import READ_S, VmJob
+from vms.job import READ_S, VmJob, find_guest
 
 # What is locked so has a task that does it. Backup tools other than Proxmox's own lock without one,
 # and `suspended` is a state.
@@ -37,13 +38,11 @@ def unlocked(job: Job, node: str, vmid: int, lock: str) -> Wait:
     lost, and its worker died; or it was somebody else's.
     """
     is_long = lock in OF_TASKS and has_lasted(job.operation)
-    if (
-        is_long
-        and not is_worked_on(job, node, vmid)
-        # A task unlocks before it ends: what is still locked now was locked by none of these.
-        and job.client.guest_config(node, vmid, timeout_s=READ_S).lock == lock
-    ):
-        raise stuck(job, node, vmid, lock)
+    if is_long and not is_worked_on(job, node, vmid):
+        # A task unlocks before it ends: what is still locked now was locked by none that ran.
+        found = find_guest(job, node, vmid)
+        if found is not None and found[1].lock == lock:
+            raise stuck(job, found[0], vmid, lock)
     return Wait(f"VM {vmid} to be unlocked ({lock})", check_s=3.0 if is_long else 1.0)
 
 
@@ -68,17 +67,22 @@ def has_lasted(operation: Operation) -> bool:
 
 
 def is_worked_on(job: Job, node: str, vmid: int) -> bool:
-    """May a task on the node be at work on this VM? A clone's bears the number of its source."""
-    audited = f"/nodes/{node}"
-    granted = job.client.permissions(audited, timeout_s=READ_S)
-    if "Sys.Audit" not in granted.get(audited, ()):
-        # Other people's tasks are not shown to us.
-        return True
-    running = [
-        task.upid
-        for task in job.client.tasks(node, source="active", timeout_s=READ_S)
-        if task.is_running
-    ]
+    """May a task be at work on this VM? On its node first; at its end a migration has moved the VM
+    already, still locked, and works on the node that it came from."""
+    granted = job.client.permissions(timeout_s=READ_S)
+    online = job.operation.cluster.nodes.filter(status="online", missing_since=None)
+    names = [node, *online.exclude(name=node).values_list("name", flat=True)]
+    return any(
+        # Where it may not, Izvor is not shown the tasks of others.
+        "Sys.Audit" not in held_on(granted, f"/nodes/{name}") or has_task(job, name, vmid)
+        for name in names
+    )
+
+
+def has_task(job: Job, node: str, vmid: int) -> bool:
+    """Does the node run a task on this VM, or one that may be? A clone bears its source's number."""
+    tasks = job.client.tasks(node, source="active", timeout_s=READ_S)
+    running = [task.upid for task in tasks if task.is_running]
     if any(upid.id == str(vmid) and upid.type.startswith("qm") for upid in running):
         return True
     clones = {str(upid) for upid in running if upid.type == "qmclone"}
