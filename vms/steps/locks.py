@@ -80,7 +80,7 @@ def is_worked_on(job: Job, node: str, vmid: int) -> bool:
 
 
 def has_task(job: Job, node: str, vmid: int) -> bool:
-    """Does the node run a task on this VM, or one that may be? A clone bears its source's number."""
+    """Does it run one on this VM, or that may be? A clone's bears the number of its source."""
     tasks = job.client.tasks(node, source="active", timeout_s=READ_S)
     running = [task.upid for task in tasks if task.is_running]
     if any(upid.id == str(vmid) and upid.type.startswith("qm") for upid in running):
