@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from django.db import connection
+from django.db import connection, transaction
 
 
 def execute(sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> int:
@@ -13,6 +13,13 @@ def execute(sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> int:
     with connection.cursor() as cursor:
         cursor.execute(sql, params)
         return int(cursor.rowcount)
+
+
+def after_commit(call: Callable[..., object], *args: Any, **more: Any) -> None:
+    """Call it once the transaction is committed. What goes wrong then is logged, and takes nothing
+    back."""
+    # Not a partial: Django asks one that failed for its __qualname__.
+    transaction.on_commit(lambda: call(*args, **more), robust=True)
 
 
 def lock(name: str) -> None:

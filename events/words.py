@@ -10,15 +10,15 @@ import time
 import redis
 import structlog
 from django.conf import settings
-from django.db import transaction
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+
+from accounts.sql import after_commit
 
 log = structlog.get_logger(__name__)
 
 # Said when there are new events to be read.
 EVENTS = f"{settings.REDIS_PREFIX}:events"
-# After a failure nothing is tried for this long: a Redis that is away must not slow every commit.
 PAUSE_S = 1.0
 _redis = redis.Redis.from_url(
     settings.REDIS_URL,
@@ -27,19 +27,35 @@ _redis = redis.Redis.from_url(
     # By itself it would try again for seconds.
     retry=Retry(NoBackoff(), 0),
 )
-_paused_until = 0.0
+
+
+class Pause:
+    """After a failure nothing is tried for `PAUSE_S`: a Redis that is away must not slow every
+    commit."""
+
+    def __init__(self) -> None:
+        self._until = 0.0
+
+    @property
+    def is_on(self) -> bool:
+        return time.monotonic() < self._until
+
+    def begin(self) -> None:
+        self._until = time.monotonic() + PAUSE_S
+
+
+_pause = Pause()
 
 
 def say(channel: str, word: str = "") -> None:
-    global _paused_until
-    if time.monotonic() < _paused_until:
+    if _pause.is_on:
         return
     try:
         _redis.publish(channel, word)
     except redis.RedisError as error:
-        _paused_until = time.monotonic() + PAUSE_S
+        _pause.begin()
         log.warning("word_not_said", channel=channel, error=str(error))
 
 
 def say_on_commit(channel: str, word: str = "") -> None:
-    transaction.on_commit(lambda: say(channel, word))
+    after_commit(say, channel, word)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import pairwise
 
 from accounts.sql import rows
-from operations.models import Operation
+from operations.models import EXCLUSIVE, Operation
 from operations.refusals import Conflict
 
 # One after the other, as they are given. Who shares an object waits only for who wants it alone.
@@ -50,13 +51,22 @@ def take_claims(operations: Iterable[Operation]) -> None:
     """Claim for each what it `wants`, in the caller's transaction: all of it or none.
 
     Raises Claimed, naming the holder. Objects are locked in one order, so two callers cannot
-    wait for each other. What is not in the database yet is not looked at: no two of `operations`
-    may want the same where one of them wants it alone.
+    wait for each other.
     """
-    wanted = sorted((name, mode, one.pk) for one in operations for name, mode in one.wants)
-    names, modes, pks = zip(*wanted, strict=True) if wanted else ((), (), ())
-    claims = {"names": [*names], "modes": [*modes], "operations": [*pks]}
-    locked = dict(zip(names, modes, strict=True))
-    rows(LOCK, {"names": [*locked], "modes": [*locked.values()]})
+    wanted = sorted(
+        ((name, mode, one) for one in operations for name, mode in one.wants),
+        key=lambda claim: (claim[0], claim[2].pk),
+    )
+    for before, after in pairwise(wanted):
+        if before[0] == after[0] and EXCLUSIVE in {before[1], after[1]}:
+            raise Claimed(before[2])
+    claims = {
+        "names": [name for name, _, _ in wanted],
+        "modes": [mode for _, mode, _ in wanted],
+        "operations": [one.pk for _, _, one in wanted],
+    }
+    # Who wants the same shares it.
+    modes = {name: mode for name, mode, _ in wanted}
+    rows(LOCK, {"names": [*modes], "modes": [*modes.values()]})
     if holders := rows(CLAIM, claims):
         raise Claimed(Operation.objects.get(pk=holders[0][0]))

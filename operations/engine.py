@@ -19,6 +19,7 @@ from django.conf import settings
 from django.db import DatabaseError, transaction
 
 from accounts import crypto
+from accounts.sql import after_commit
 from clusters.connect import connect
 from operations import canceling, ending, history, lanes, queue, trouble
 from operations.ending import CONTINUE, NOT_YET, Move, Signal
@@ -266,8 +267,7 @@ class Turn(Moves):
                 due_at=self.lease.now() + datetime.timedelta(seconds=BACKSTOP_S),
                 waiting_for=following(upid),
             )
-            cluster = self.operation.cluster_id
-            transaction.on_commit(lambda: queue.send("operations.poll", cluster))
+            after_commit(queue.send, "operations.poll", self.operation.cluster_id)
 
     # --- following a task ---
 

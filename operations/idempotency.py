@@ -57,12 +57,16 @@ def alone(asked: Asked) -> Iterator[None]:
         cursor.execute("SELECT pg_try_advisory_lock(hashtextextended(%s, 0))", [name])
         (locked,) = cursor.fetchone()
     if not locked:
-        raise Conflict("in_progress", "The first request with this Idempotency-Key is under way.")
+        raise in_progress()
     try:
         yield
     finally:
         with connection.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_unlock(hashtextextended(%s, 0))", [name])
+
+
+def in_progress() -> Conflict:
+    return Conflict("in_progress", "The first request with this Idempotency-Key is under way.")
 
 
 def known_result(asked: Asked) -> IdempotencyKey | None:
@@ -84,15 +88,22 @@ def operations_of(row: IdempotencyKey) -> list[Operation]:
 
 
 def note(operations: Iterable[Operation]) -> None:
-    """Keep the request's key with what came of it; in the action's transaction."""
+    """Keep the request's key with what came of it; in the action's transaction, once.
+
+    Raises Conflict where the key has a result by now: the first request's connection was cut while
+    Postgres committed, so that its repetition found nothing yet.
+    """
     asked = _asked.get()
     if asked is None:
         return
-    row, _ = IdempotencyKey.objects.get_or_create(
-        caller=asked.caller, key=asked.key, defaults={"digest": asked.digest}
+    made = [operation.uuid for operation in operations]
+    _, is_first = IdempotencyKey.objects.get_or_create(
+        caller=asked.caller,
+        key=asked.key,
+        defaults={"digest": asked.digest, "operations": made},
     )
-    row.operations += [operation.uuid for operation in operations]
-    row.save(update_fields=["operations"])
+    if not is_first:
+        raise in_progress()
 
 
 def note_done(status: int, made: str = "") -> None:

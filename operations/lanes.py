@@ -14,13 +14,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from operator import attrgetter
 
 from django.db import transaction
 from django.db.models import Count, F, Q
 
-from accounts.sql import execute, lock, rows
+from accounts.sql import after_commit, execute, lock, rows
 from operations import queue
 from operations.models import Lane, LaneTicket, Operation
 
@@ -85,7 +84,7 @@ def stand(operations: Sequence[Operation], wanted: Iterable[Iterable[str]]) -> N
     if tickets:
         _take_tickets(operations[0].cluster_id, tickets)
     if waiting := [one for one in operations if one.waiting_for]:
-        transaction.on_commit(partial(_come_if_there_is_room, waiting), robust=True)
+        after_commit(_come_if_there_is_room, waiting)
 
 
 def is_in_line(operation: Operation) -> bool:
@@ -128,7 +127,7 @@ def leave(operation: Operation) -> None:
     left, _ = LaneTicket.objects.filter(operation=operation).delete()
     if left:
         # Not in this transaction: to hold rows while waiting for the lock could be a deadlock.
-        transaction.on_commit(partial(call_next, operation.cluster_id), robust=True)
+        after_commit(call_next, operation.cluster_id)
 
 
 def call_next(cluster_id: int) -> None:

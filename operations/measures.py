@@ -6,11 +6,10 @@ What waits and runs now is read from the rows instead, by whoever is asked (izvo
 from __future__ import annotations
 
 import datetime
-from functools import partial
 
-from django.db import transaction
 from prometheus_client import Counter, Histogram
 
+from accounts.sql import after_commit
 from operations.models import Operation
 
 STEP_SECONDS = Histogram(
@@ -31,9 +30,9 @@ def note_step(operation: Operation, step: str, now: datetime.datetime) -> None:
     if operation.step_started_at is not None:
         took_s = max(0.0, (now - operation.step_started_at).total_seconds())
         series = STEP_SECONDS.labels(operation.kind, step)
-        transaction.on_commit(partial(series.observe, took_s))
+        after_commit(series.observe, took_s)
 
 
 def note_end(operation: Operation, state: str) -> None:
     """Count the end once it is committed."""
-    transaction.on_commit(ENDS.labels(operation.kind, state, operation.error_code).inc)
+    after_commit(ENDS.labels(operation.kind, state, operation.error_code).inc)

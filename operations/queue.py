@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import redis
 import structlog
 from django.conf import settings
-from django.db import transaction
 from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 
-from events.words import say_on_commit
+from accounts.sql import after_commit
+from events.words import Pause, say_on_commit
 from operations.models import QUEUED, UNFINISHED, Operation
 
 log = structlog.get_logger(__name__)
@@ -21,6 +19,7 @@ CHANNEL = f"{settings.REDIS_PREFIX}:ended"
 # has a list for each priority, the least first.
 BEGUN, NOT_BEGUN = 0, 9
 _SEPARATOR = "\x06\x16"
+_pause = Pause()
 
 
 def wake(operation: Operation, *, priority: int | None = None, **values: str) -> None:
@@ -37,15 +36,13 @@ def hint(operation: Operation, *, delay_s: float = 0, priority: int | None = Non
     shadow = f"{operation.kind} {number}: {operation.step}"
     if priority is None:
         priority = NOT_BEGUN if operation.state == QUEUED else BEGUN
-    transaction.on_commit(
-        partial(
-            send,
-            "operations.turn",
-            operation.pk,
-            delay_s=delay_s,
-            shadow=shadow,
-            priority=priority,
-        )
+    after_commit(
+        send,
+        "operations.turn",
+        operation.pk,
+        delay_s=delay_s,
+        shadow=shadow,
+        priority=priority,
     )
 
 
@@ -54,6 +51,8 @@ def send(
 ) -> None:
     from celery import current_app
 
+    if _pause.is_on:
+        return
     try:
         current_app.send_task(
             task,
@@ -66,6 +65,7 @@ def send(
         )
     except (OperationalError, redis.RedisError, OSError) as error:
         # The broker is away; beat and the sweeper carry on when it is back.
+        _pause.begin()
         log.warning("hint_not_sent", task_name=task, pk=pk, error=str(error))
 
 

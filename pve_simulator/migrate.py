@@ -10,7 +10,7 @@ from .simulator import Simulator
 from .tasks import Job
 from .world import MIB, Guest, Volume
 
-PREPARE_S = 1.0
+PREPARE_S, CLEAN_UP_S = 1.0, 0.5
 RAM_BYTES_S = 500 * MIB
 ABORTED = "migration aborted"
 
@@ -75,7 +75,9 @@ async def run(
                 if drives.DRIVE.match(key) and str(value).split(",", 1)[0] == old:
                     drive = drives.parse_drive(key, str(value))
                     guest.config[key] = str(drives.Drive(key, new, drive.options))
+        # Unlocked last: the node that it came from frees its disks first.
         guest.node = target
+        await job.sleep(CLEAN_UP_S)
         guest.config.pop("lock", None)
         minutes, seconds = divmod(int(sim.clock.elapsed(began)), 60)
         _say(job, f"migration finished successfully (duration 00:{minutes:02d}:{seconds:02d})")

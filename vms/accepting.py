@@ -26,8 +26,8 @@ from vms.models import VirtualMachine
 from vms.placement import Capacity, choose_alone
 from vms.quota import Headroom
 
-# Whose request is first waits for the writing of the last.
-MOST_TOGETHER = 16
+# VMs: whose request is first waits for the writing of the last.
+MOST_TOGETHER = 100
 
 Made = list[tuple[VirtualMachine, Operation]]
 
@@ -81,8 +81,17 @@ class Line:
         self._waiting.append(asked)
         with self._turn:
             while not asked.is_settled:
-                many = min(len(self._waiting), MOST_TOGETHER)
-                write_together([self._waiting.popleft() for _ in range(many)])
+                write_together(self._next())
+
+    def _next(self) -> list[Asked]:
+        """Those who are written next; at least one."""
+        together, vms = [self._waiting.popleft()], 0
+        while self._waiting:
+            vms += len(together[-1].drafts)
+            if vms + len(self._waiting[0].drafts) > MOST_TOGETHER:
+                break
+            together.append(self._waiting.popleft())
+        return together
 
 
 _lines: dict[tuple[int, str], Line] = defaultdict(Line)
@@ -92,16 +101,20 @@ def write_together(together: list[Asked]) -> None:
     """All of them, or each is told to be alone, or what went wrong with the database."""
     try:
         write(together)
-    except (OperationalError, InterfaceError) as error:
-        # Nobody knows whether it was committed.
-        for asked in together:
-            asked.error = error
     except Exception as error:  # noqa: BLE001 (each raises its own)
+        is_of_all = len(together) == 1 or is_connection_lost(error)
         for asked in together:
-            asked.error = error if len(together) == 1 else None
+            asked.error = error if is_of_all else None
     finally:
         for asked in together:
             asked.is_alone = not asked.is_settled
+
+
+def is_connection_lost(error: Exception) -> bool:
+    """Then nobody knows whether it was committed. A deadlock, a full disk and the like are the word
+    of Postgres that it was not: these have a code, of another class than 08 and 57P."""
+    code = getattr(error.__cause__, "sqlstate", None) or "08"
+    return isinstance(error, OperationalError | InterfaceError) and code.startswith(("08", "57P"))
 
 
 def write(together: list[Asked]) -> None:

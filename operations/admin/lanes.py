@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from django.contrib import admin
-from django.db import transaction
 from django.db.models import Count, Q, QuerySet
 from django.http import HttpRequest
 
 from accounts.admin_site import ReadOnlyAdmin
+from accounts.sql import after_commit
 from events.admin_site import AuditedAdmin
 from operations.lanes import call_next
 from operations.models import Claim, Lane
@@ -49,7 +48,7 @@ class LaneAdmin(AuditedAdmin):
         """With a higher limit those who may now pass are called at once."""
         super().save_model(request, obj, form, change)
         # In its turn, as by one who leaves.
-        transaction.on_commit(partial(call_next, obj.cluster_id), robust=True)
+        after_commit(call_next, obj.cluster_id)
 
     @admin.display(description="running", ordering="is_through")
     def through(self, lane: Any) -> int:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from clusters.connect import connect
 from operations.models import Operation
 from pve_simulator import accidents
 from pve_simulator.simulator import Simulator
+from pve_simulator.tasks import Job
 from pve_simulator.testing import SimulatorThread
 from tests.conftest import run_until
 from tests.inventory.test_clusters import blinded, use_blind_token
-from tests.operations.hostile import let_time_pass, reread, turn_now
+from tests.operations.hostile import is_untouched, let_time_pass, put_foreign, reread, turn_now
 from tests.vms.cast import a_new_vm, a_vm, ask_for, vm_for
 from vms import actions
+from vms.models import VirtualMachine
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -25,8 +26,8 @@ LOCKED_BY = [
 ]
 
 
-def slow_down(sim: SimulatorThread, mib_per_s: float, *, storage: str = "ceph") -> None:
-    sim.cause(accidents.storage_speed, storage=storage, mib_per_s=mib_per_s)
+def slow_down(sim: SimulatorThread, mib_per_s: float) -> None:
+    sim.cause(accidents.storage_speed, storage="ceph", mib_per_s=mib_per_s)
 
 
 def a_lost_clone(sim: SimulatorThread, operator) -> tuple[int, Operation]:
@@ -37,6 +38,19 @@ def a_lost_clone(sim: SimulatorThread, operator) -> tuple[int, Operation]:
     found = run_until(lambda: reread(operation), lambda o: "unlocked" in o.waiting_for)
     assert found.upid == ""
     return vm.vmid, operation
+
+
+def at_work_on(sim: SimulatorThread, vm: VirtualMachine, kind: str, *, lock: str) -> None:
+    """Somebody's task of this kind that does not end by itself."""
+
+    async def worker(job: Job) -> None:
+        await job.sleep(1_000_000)
+
+    def begin(s: Simulator) -> None:
+        s.world.guests[vm.vmid].config["lock"] = lock
+        s.tasks.start(node=vm.node, kind=kind, id=str(vm.vmid), user="root@pam", worker=worker)
+
+    sim.change(begin)
 
 
 def kill_all(s: Simulator) -> None:
@@ -70,6 +84,7 @@ def test_other_clones_of_the_template_do_not_hide_that_ours_is_dead(cluster, sim
     _, other = actions.create_vm(asked=a_new_vm("other", linked=False), by=operator)
     run_until(lambda: reread(other), lambda o: o.upid)
     let_time_pass(operation, 600)
+    turn_now(operation)
     found = turn_now(operation)
     assert reread(other).upid, "it is still cloned"
     assert "qm unlock" in found.error
@@ -90,11 +105,9 @@ def test_whoever_left_the_lock_it_is_not_waited_for(kind, lock, cluster, sim, op
 def test_a_migration_that_has_moved_the_vm_and_not_unlocked_it_yet_is_waited_for(
     cluster, sim, operator, work
 ):
-    on_disk = {"linked": False, "storage": "local-lvm"}
-    vm = a_vm(sim, operator, running=False, node="pve", **on_disk)
-    slow_down(sim, 6.0, storage="local-lvm")
-    task = connect(cluster).migrate("pve", vm.vmid, "pve2", with_local_disks=True)
-    sim.wait_for(lambda s: s.world.guests[vm.vmid].lock == "migrate")
+    """It frees the disks on the node that it came from, for as long as that takes."""
+    vm = a_vm(sim, operator, running=False, node="pve")
+    at_work_on(sim, vm, "qmigrate", lock="migrate")
     operation = actions.delete_vm(vm=vm, by=operator)
 
     def move(s: Simulator) -> None:
@@ -103,11 +116,38 @@ def test_a_migration_that_has_moved_the_vm_and_not_unlocked_it_yet_is_waited_for
     sim.change(move)
     turn_now(operation)
     let_time_pass(operation, 60)
-    found = turn_now(operation)
-    assert found.waiting_for == f"VM {vm.vmid} to be unlocked (migrate)", found.error
-    sim.cause(accidents.kill_task, upid=str(task))
+    for _ in range(3):
+        found = turn_now(operation)
+        assert found.waiting_for == f"VM {vm.vmid} to be unlocked (migrate)", found.error
+    sim.change(kill_all)
     ended = work(operation)
     assert f"As root on pve2: qm unlock {vm.vmid}" in ended.error
+
+
+def test_a_task_that_began_just_after_the_look_is_seen_by_the_next(cluster, sim, operator):
+    vm = a_vm(sim, operator, running=False)
+    sim.cause(accidents.set_lock, vmid=vm.vmid, lock="snapshot")
+    operation = actions.delete_vm(vm=vm, by=operator)
+    turn_now(operation)
+    let_time_pass(operation, 60)
+    assert not turn_now(operation).is_ended, "at the first such look"
+
+    at_work_on(sim, vm, "qmsnapshot", lock="snapshot")
+    for _ in range(3):
+        assert turn_now(operation).waiting_for == f"VM {vm.vmid} to be unlocked (snapshot)"
+
+
+@pytest.mark.parametrize("lock", ["create", "clone"])
+def test_a_half_made_vm_of_somebody_else_is_not_taken_for_ours(lock, cluster, sim, operator, work):
+    """An import on the command line locks without a task, for as long as it takes."""
+    vm, operation = actions.create_vm(asked=a_new_vm(), by=operator)
+    theirs = put_foreign(sim, vm.vmid, "pve2", lock=lock)
+    ended = work(operation)
+    assert ended.state == "succeeded", ended.error
+    number = vm.vmid
+    vm.refresh_from_db()
+    assert vm.vmid != number
+    assert is_untouched(sim, number, theirs)
 
 
 def test_a_deletion_says_what_to_type_too(cluster, sim, operator, work):

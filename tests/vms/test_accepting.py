@@ -9,17 +9,20 @@ from typing import Any
 import pytest
 import structlog
 from django.db import OperationalError, transaction
+from psycopg.errors import DeadlockDetected
 
 from accounts.models import Quota
 from events.models import Event
-from operations import enqueue, idempotency
-from operations.models import IdempotencyKey, Operation
+from operations import enqueue, idempotency, queue
+from operations.claims import Claimed
+from operations.models import SHARED, Claim, IdempotencyKey, Operation
 from operations.refusals import Conflict, NotAllowed
 from tests.threads import at_once
-from tests.vms.cast import a_new_vm
+from tests.vms.cast import a_new_vm, a_vm
 from tests.waiting import wait_until
-from vms import accepting, actions
-from vms.models import VirtualMachine
+from vms import accepting, actions, cloning
+from vms.asked import CloneOf
+from vms.models import RUNNING, STOPPED, VirtualMachine
 from vms.placement import choose_alone
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -39,9 +42,9 @@ def sizes(monkeypatch) -> list[int]:
     return found
 
 
-def while_one_writes(cluster, calls: list[Any]) -> list[Any]:
+def while_one_writes(cluster, calls: list[Any], kind: str = "create_vm") -> list[Any]:
     """The first begins to write, while nobody can choose a node; what each gave or raised."""
-    line = accepting._lines[cluster.pk, "create_vm"]
+    line = accepting._lines[cluster.pk, kind]
 
     def follow(call: Any) -> Any:
         wait_until(line._turn.locked, "the first", 30)
@@ -132,6 +135,71 @@ def test_a_database_that_goes_away_is_told_to_all_who_were_written_together(
     assert sum(isinstance(one, Operation) for one in results) == 1
     assert sum(isinstance(one, OperationalError) for one in results) == 3
     assert VirtualMachine.objects.filter(name__startswith="new-").count() == 1
+
+
+def test_what_postgres_refuses_one_is_told_to_that_one(cluster, sim, operator, sizes, monkeypatch):
+    """A deadlock is an OperationalError too, and says that nothing was committed."""
+
+    def write_down(operations: list[Operation]) -> None:
+        enqueue.write_down(operations)
+        if any(operation.subject_label.endswith("new-2") for operation in operations):
+            raise OperationalError("deadlock") from DeadlockDetected()
+
+    monkeypatch.setattr(accepting, "write_down", write_down)
+    results = while_one_writes(cluster, [partial(create, operator, f"new-{n}") for n in range(4)])
+    assert sizes == [1, 3, 1, 1, 1]
+    assert [type(one) for one in results].count(OperationalError) == 1
+    made = VirtualMachine.objects.filter(name__startswith="new-").values_list("name", flat=True)
+    assert sorted(made) == ["new-0", "new-1", "new-3"]
+
+
+def test_a_key_whose_first_request_was_committed_after_all_makes_no_second_vm(
+    cluster, sim, operator
+):
+    """The leader's connection was cut at its commit, and the repetition found no result yet."""
+    asked = idempotency.Asked(caller="ci", key="key", digest="digest")
+    with idempotency.carrying(asked):
+        create(operator, "new-0")
+        with pytest.raises(Conflict) as refused:
+            create(operator, "new-0")
+    assert refused.value.code == "in_progress"
+    assert VirtualMachine.objects.filter(name="new-0").count() == 1
+
+
+def test_two_clones_of_which_one_wants_the_source_alone_are_not_both_let_in(cluster, sim, operator):
+    source = a_vm(sim, operator, running=False)
+    calls = []
+    for name, power in (("first", STOPPED), ("second", STOPPED), ("third", RUNNING)):
+        vm = VirtualMachine.objects.get(pk=source.pk)
+        vm.power = power  # as each request has read it
+        draft = cloning.draft_clone(vm, CloneOf(name=name), by=operator)
+        calls.append(partial(accepting.accept, [draft], operator))
+    results = while_one_writes(cluster, calls, kind="clone_vm")
+    assert [isinstance(one, list) for one in results] == [True, True, False]
+    assert isinstance(results[2], Claimed)
+    modes = Claim.objects.filter(object=source.claim).values_list("mode", flat=True)
+    assert list(modes) == [SHARED, SHARED]
+
+
+def test_a_hint_that_cannot_be_sent_takes_nothing_back(cluster, sim, operator, sizes, monkeypatch):
+    def send(*args: Any, **more: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(queue, "send", send)
+    results = while_one_writes(cluster, [partial(create, operator, f"new-{n}") for n in range(3)])
+    assert [type(one) for one in results] == [Operation] * 3, results
+    assert sizes == [1, 2]
+
+
+def test_many_vms_are_not_written_in_one_piece(cluster, sim, operator, monkeypatch):
+    monkeypatch.setattr(accepting, "MOST_TOGETHER", 5)
+    line = accepting.Line()
+    for count in (2, 2, 2, 9, 1):
+        line._waiting.append(accepting.Asked([None] * count, operator, 1, None))  # type: ignore[list-item]
+    taken = []
+    while line._waiting:
+        taken.append([len(asked.drafts) for asked in line._next()])
+    assert taken == [[2, 2], [2], [9], [1]]
 
 
 def test_a_project_deleted_meanwhile_is_told_to_its_own(cluster, sim, operator, project, work):

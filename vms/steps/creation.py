@@ -45,8 +45,9 @@ class Clone(Step[VmJob]):
                 job.take_another_vmid()
             return Act(f"VM {job.vm.vmid} does not exist")
         node, config = found
-        if config.lock in CLONING:
-            return unlocked(job, node, job.vm.vmid, config.lock)
+        is_new = is_first and job.operation.retry_of_id is None
+        if config.lock in CLONING and not is_new:
+            return unlocked(job, node, job.vm.vmid, config.lock, of_tasks=CLONING)
         if read_mark(config.description) == job.mark:
             job.saw(node, config)
             return Done()

@@ -16,9 +16,9 @@ from operations.models import Operation
 from operations.plans import Job, StepFailed, Wait
 from vms.job import READ_S, VmJob, find_guest
 
-# What is locked so has a task that does it. Backup tools other than Proxmox's own lock without one,
-# and `suspended` is a state.
-OF_TASKS = frozenset({"clone", "create", "migrate", "snapshot", "snapshot-delete", "rollback"})
+# What is locked so has a task that does it. Imports on the command line (`create`) and backup tools
+# other than Proxmox's own lock without one, and `suspended` is a state.
+OF_TASKS = frozenset({"clone", "migrate", "snapshot", "snapshot-delete", "rollback"})
 
 
 def refuse_stuck_lock(job: VmJob, kinds: frozenset[str]) -> None:
@@ -31,18 +31,24 @@ def refuse_stuck_lock(job: VmJob, kinds: frozenset[str]) -> None:
         raise stuck(job, found[0], job.vm.vmid, found[1].lock)
 
 
-def unlocked(job: Job, node: str, vmid: int, lock: str) -> Wait:
+def unlocked(
+    job: Job, node: str, vmid: int, lock: str, *, of_tasks: frozenset[str] = OF_TASKS
+) -> Wait:
     """To wait for the end of the lock that VM `vmid` on `node` was just seen to have.
 
     Raises StepFailed when no task is left that would release it: the answer that named our task was
     lost, and its worker died; or it was somebody else's.
     """
-    is_long = lock in OF_TASKS and has_lasted(job.operation)
+    is_long = lock in of_tasks and has_lasted(job.operation)
+    seen_before = job.notes.pop("unheld", None) == lock
     if is_long and not is_worked_on(job, node, vmid):
-        # A task unlocks before it ends: what is still locked now was locked by none that ran.
+        # A task unlocks before it ends: what is still locked now was locked by none that ran, but
+        # maybe by one that has just begun. That one is seen by the next look.
         found = find_guest(job, node, vmid)
         if found is not None and found[1].lock == lock:
-            raise stuck(job, found[0], vmid, lock)
+            if seen_before:
+                raise stuck(job, found[0], vmid, lock)
+            job.notes["unheld"] = lock
     return Wait(f"VM {vmid} to be unlocked ({lock})", check_s=3.0 if is_long else 1.0)
 
 
