@@ -14,11 +14,11 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from accounts.pause import Pause
+
 log = structlog.get_logger(__name__)
 
 WINDOW_S = 60
-# A Redis that is away must not cost every request its timeout.
-PAUSE_S = 5.0
 _redis = redis.Redis.from_url(
     settings.REDIS_URL,
     socket_timeout=0.5,
@@ -27,7 +27,7 @@ _redis = redis.Redis.from_url(
     retry=Retry(NoBackoff(), 0),
     decode_responses=True,
 )
-_paused_until = 0.0
+_pause = Pause(5.0)
 
 
 def count(what: str, who: str) -> float | None:
@@ -42,9 +42,8 @@ def look(what: str, who: str) -> float | None:
 
 
 def _counted(what: str, who: str, *, more: int) -> float | None:
-    global _paused_until
     limit = settings.RATES[what]
-    if not limit or time.monotonic() < _paused_until:
+    if not limit or _pause.is_on:
         return None
     now = time.time()
     key = _key(what, who, int(now // WINDOW_S))
@@ -54,7 +53,7 @@ def _counted(what: str, who: str, *, more: int) -> float | None:
             pipe.expire(key, 2 * WINDOW_S)
             total = int(pipe.execute()[0])
     except redis.RedisError as error:
-        _paused_until = time.monotonic() + PAUSE_S
+        _pause.begin()
         log.warning("rates_without_redis", error=str(error))
         return None
     if total + (1 - more) <= limit:

@@ -5,21 +5,19 @@ A word that is lost changes nothing: those who wait for one look at the rows eac
 
 from __future__ import annotations
 
-import time
-
 import redis
 import structlog
 from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from accounts.pause import Pause
 from accounts.sql import after_commit
 
 log = structlog.get_logger(__name__)
 
 # Said when there are new events to be read.
 EVENTS = f"{settings.REDIS_PREFIX}:events"
-PAUSE_S = 1.0
 _redis = redis.Redis.from_url(
     settings.REDIS_URL,
     socket_timeout=2,
@@ -27,24 +25,7 @@ _redis = redis.Redis.from_url(
     # By itself it would try again for seconds.
     retry=Retry(NoBackoff(), 0),
 )
-
-
-class Pause:
-    """After a failure nothing is tried for `PAUSE_S`: a Redis that is away must not slow every
-    commit."""
-
-    def __init__(self) -> None:
-        self._until = 0.0
-
-    @property
-    def is_on(self) -> bool:
-        return time.monotonic() < self._until
-
-    def begin(self) -> None:
-        self._until = time.monotonic() + PAUSE_S
-
-
-_pause = Pause()
+_pause = Pause(1.0)
 
 
 def say(channel: str, word: str = "") -> None:

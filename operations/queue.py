@@ -8,8 +8,9 @@ from django.conf import settings
 from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 
+from accounts.pause import Pause
 from accounts.sql import after_commit
-from events.words import Pause, say_on_commit
+from events.words import say_on_commit
 from operations.models import QUEUED, UNFINISHED, Operation
 
 log = structlog.get_logger(__name__)
@@ -19,7 +20,7 @@ CHANNEL = f"{settings.REDIS_PREFIX}:ended"
 # has a list for each priority, the least first.
 BEGUN, NOT_BEGUN = 0, 9
 _SEPARATOR = "\x06\x16"
-_pause = Pause()
+_pause = Pause(1.0)
 
 
 def wake(operation: Operation, *, priority: int | None = None, **values: str) -> None:

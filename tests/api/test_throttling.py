@@ -16,6 +16,7 @@ from rest_framework.test import APIClient
 
 from accounts import rates
 from accounts.models import ApiToken
+from accounts.pause import Pause
 from events.models import Event
 from tests.api.shapes import Caller, problem_of
 
@@ -85,7 +86,7 @@ def test_no_limit_is_one_too(settings, member_calls):
 def test_without_redis_requests_pass_and_it_is_said(member_calls, monkeypatch, caplog):
     nobody = redis.Redis(host="127.0.0.1", port=1, retry=Retry(NoBackoff(), 0))
     monkeypatch.setattr(rates, "_redis", nobody)
-    monkeypatch.setattr(rates, "_paused_until", 0.0)
+    monkeypatch.setattr(rates, "_pause", Pause(5.0))
     caplog.set_level(logging.WARNING)
     assert {member_calls.get(f"{API}/sizes").status_code for _ in range(8)} == {200}
     said = [record for record in caplog.records if "rates_without_redis" in record.getMessage()]

@@ -380,8 +380,9 @@ def test_where_workers_are_behind_the_sweeper_adds_no_hints(cluster, sim, operat
     ],
 )
 def test_whose_task_is_seen_running_need_not_ask_for_it(differs, is_spared, cluster, sim, operator):
-    sim.cause(accidents.storage_slow, storage="ceph", allocate_s=3000)
-    _, operation = ask_for("create_vm", None, operator)
+    # A copy takes its time; an allocation is cut off after a minute, which is a second here.
+    sim.cause(accidents.storage_speed, storage="ceph", mib_per_s=0.5)
+    _, operation = actions.create_vm(asked=a_new_vm(linked=False), by=operator)
     row = Operation.objects.filter(pk=operation.pk)
     run_until(row.get, lambda found: found.upid)
     # Before half of the backstop, and after the longest look of a busy machine.
