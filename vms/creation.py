@@ -200,13 +200,13 @@ def fit(
     fitting: list[Draft] = []
     for draft in drafts:
         try:
-            headroom.check(Amount.of(draft.vm))
-            draft.place(capacity)
+            placement = draft.place(capacity)
+            with capacity.given_back_unless_taken(placement, draft.need):
+                headroom.take(Amount.of(draft.vm))
         except Refusal:
             if len(fitting) < at_least:
                 raise
             break
-        headroom.take(Amount.of(draft.vm))
         fitting.append(draft)
     return fitting
 

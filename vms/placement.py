@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -14,7 +15,7 @@ from django.utils import timezone
 from accounts.prepared import Prepared, Slot
 from accounts.sql import lock, rows
 from clusters.models import ONLINE, UNREACHABLE, Cluster, Network, Node, Storage
-from operations.refusals import Conflict, InvalidInput, Unavailable
+from operations.refusals import Conflict, InvalidInput, Refusal, Unavailable
 from vms.models import GIB, MIB, RUNNING, VirtualMachine
 
 LOST_AFTER = datetime.timedelta(minutes=1)
@@ -203,13 +204,22 @@ class Capacity:
         best = self.best_storage(node, need.disk_bytes)
         return (best.name,) if best else ()
 
-    def _count(self, node: str, storages: tuple[str, ...], need: Need) -> None:
-        self.free_memory[node] -= need.memory_mib * MIB
+    @contextmanager
+    def given_back_unless_taken(self, placement: Placement, need: Need) -> Iterator[None]:
+        """What was counted for it counts no more when something else is refused."""
+        try:
+            yield
+        except Refusal:
+            self._count(placement.node, placement.storages, need, sign=-1)
+            raise
+
+    def _count(self, node: str, storages: tuple[str, ...], need: Need, *, sign: int = 1) -> None:
+        self.free_memory[node] -= sign * need.memory_mib * MIB
         for name in storages[:1]:
             chosen = self.storages[node, name]
             for storage in self.storages.values():
-                is_same = storage is chosen or (chosen.is_shared and storage.name == name)
-                storage.used_bytes += need.disk_bytes if is_same else 0
+                if storage is chosen or (chosen.is_shared and storage.name == name):
+                    storage.used_bytes += sign * need.disk_bytes
 
     def _check_existence(self, need: Need) -> None:
         if need.node and need.node not in self.nodes:

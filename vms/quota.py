@@ -100,12 +100,7 @@ class Headroom:
         }
 
     def take(self, more: Amount) -> None:
-        """Raises NotAllowed; then nothing is taken."""
-        self.check(more)
-        self.added += more
-
-    def check(self, more: Amount) -> None:
-        """Raises NotAllowed, naming what would be exceeded."""
+        """Raises NotAllowed, naming what would be exceeded; then nothing is taken."""
         after = (self.used + self.added + more).counted()
         before = (self.used + self.added).counted()
         for name, limit in self.limits.items():
@@ -115,6 +110,7 @@ class Headroom:
                     f"Project {self.project} may have {limit} {UNITS[name]}; it has "
                     f"{before[name]} and this needs {after[name] - before[name]}.",
                 )
+        self.added += more
 
     def effect(self) -> dict[str, dict[str, int | None]]:
         """What is used, added and allowed; nothing where there is no quota."""

@@ -158,7 +158,8 @@ def test_a_clone_under_way_by_somebody_else_under_our_number_is_left_alone(
         request_cancel(operation, by=operator)
         Operation.objects.filter(pk=operation.pk).update(state="running", started_at=Now())
     put_foreign(sim, number, "pve", lock="clone", description=" qmclone temporary file\n")
-    run_until(lambda: reread(operation), lambda o: "unlocked" in o.waiting_for)
+    # Who has asked for nothing yet takes another number; who undoes waits to see whose it is.
+    run_until(lambda: reread(operation), lambda o: o.upid or "unlocked" in o.waiting_for)
     mark = "<!-- izvor cluster=11111111-2222-4333-8444-555555555555 "
     mark += f"vm=11111111-2222-4333-8444-555555555555 vmid={number} -->"
     theirs = put_foreign(sim, number, "pve", description=mark)

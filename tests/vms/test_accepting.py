@@ -20,10 +20,11 @@ from operations.refusals import Conflict, NotAllowed
 from tests.threads import at_once
 from tests.vms.cast import a_new_vm, a_vm
 from tests.waiting import wait_until
-from vms import accepting, actions, cloning
+from vms import accepting, actions, cloning, creation
 from vms.asked import CloneOf
-from vms.models import RUNNING, STOPPED, VirtualMachine
-from vms.placement import choose_alone
+from vms.models import MIB, RUNNING, STOPPED, VirtualMachine
+from vms.placement import Capacity, choose_alone
+from vms.quota import Headroom
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -223,3 +224,21 @@ def test_within_a_transaction_of_its_own_one_is_written_in_it(cluster, sim, oper
         transaction.set_rollback(True)
     assert sizes == [1]
     assert not VirtualMachine.objects.filter(name="undone").exists()
+
+
+def test_what_one_was_refused_after_its_place_was_found_is_there_for_the_others(
+    cluster, sim, operator, project
+):
+    """A batch that is content with fewer leaves the memory of those that its quota refused."""
+    cluster.nodes.exclude(name="pve").update(status="offline")
+    node = cluster.nodes.get(name="pve")
+    Quota.objects.create(
+        project=project, vms=VirtualMachine.objects.filter(project=project).count() + 2
+    )
+    draft = creation.draft_vm(a_new_vm("some", memory_mib=256), by=operator)
+    with transaction.atomic():
+        capacity, room = Capacity(cluster), Headroom(project)
+        before = capacity.free_memory[node.name]
+        fitting = creation.fit(creation.batch_of(draft, 4), capacity, room, at_least=1)
+    assert before - capacity.free_memory[node.name] == len(fitting) * 256 * MIB
+    assert 0 < len(fitting) < 4
