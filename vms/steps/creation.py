@@ -45,6 +45,7 @@ class Clone(Step[VmJob]):
                 job.take_another_vmid()
             return Act(f"VM {job.vm.vmid} does not exist")
         node, config = found
+        # Nothing was asked for yet, so it is somebody else's; but a retry's may be ours.
         is_new = is_first and job.operation.retry_of_id is None
         if config.lock in CLONING and not is_new:
             return unlocked(job, node, job.vm.vmid, config.lock, of_tasks=CLONING)
