@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from django import forms
@@ -21,6 +20,7 @@ from unfold.decorators import display
 from accounts.admin_filters import SinceFilter
 from accounts.admin_site import CappedPaginator, ReadOnlyAdmin, moment, pretty
 from accounts.people import actor_of_user
+from accounts.rest import as_uuid
 from events import deliveries, webhooks
 from events.addresses import Unusable, parse_url
 from events.kinds import KINDS
@@ -80,14 +80,12 @@ class EventAdmin(ReadOnlyAdmin):
         self, request: HttpRequest, queryset: QuerySet[Event], search_term: str
     ) -> tuple[QuerySet[Event], bool]:
         """A uuid finds what happened to that VM, task …; other words as usual."""
-        try:
-            which = uuid.UUID(search_term.strip())
-        except ValueError:
-            found: tuple[QuerySet[Event], bool] = super().get_search_results(
-                request, queryset, search_term
-            )
-            return found
-        return queryset.filter(Q(subject=which) | Q(task=which)), False
+        if which := as_uuid(search_term.strip()):
+            return queryset.filter(Q(subject=which) | Q(task=which)), False
+        found: tuple[QuerySet[Event], bool] = super().get_search_results(
+            request, queryset, search_term
+        )
+        return found
 
     @admin.display(description="when", ordering="at")
     def shown_at(self, event: Event) -> SafeString:

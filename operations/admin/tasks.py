@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 from django.contrib import admin
@@ -25,6 +24,7 @@ from accounts.admin_site import (
     pretty,
 )
 from accounts.admin_verbs import Verb, VerbsMixin
+from accounts.rest import as_uuid
 from operations import retrying
 from operations.admin import shown
 from operations.admin.filters import KindFilter, SinceFilter, StateFilter
@@ -118,13 +118,12 @@ class OperationAdmin(EventsAreHistory, LiveMixin, LiveListMixin, VerbsMixin, Rea
         wanted = search_term.strip()
         if wanted.startswith("UPID:"):
             return queryset.filter(steps__contains=[{"upids": [wanted]}]), False
-        try:
-            return queryset.filter(uuid=uuid.UUID(wanted)), False
-        except ValueError:
-            found: tuple[QuerySet[Operation], bool] = super().get_search_results(
-                request, queryset, search_term
-            )
-            return found
+        if which := as_uuid(wanted):
+            return queryset.filter(uuid=which), False
+        found: tuple[QuerySet[Operation], bool] = super().get_search_results(
+            request, queryset, search_term
+        )
+        return found
 
     def cells(self, request: HttpRequest, row: Operation) -> Parts:
         return {

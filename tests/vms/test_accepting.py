@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ import structlog
 from django.db import OperationalError, transaction
 from psycopg.errors import DeadlockDetected
 
-from accounts.models import Quota
+from accounts.models import Project, Quota
 from events.models import Event
 from operations import enqueue, idempotency, queue
 from operations.claims import Claimed
@@ -110,8 +111,6 @@ def test_each_keeps_its_own_key_and_request_id(cluster, sim, operator):
 
 
 def test_who_asks_is_named_with_each(cluster, sim, operator, project):
-    from dataclasses import replace
-
     people = [replace(operator, name=f"token:{n}") for n in range(4)]
     calls = [partial(create, one, f"new-{n}") for n, one in enumerate(people)]
     made = while_one_writes(cluster, calls)
@@ -203,11 +202,7 @@ def test_many_vms_are_not_written_in_one_piece(cluster, sim, operator, monkeypat
     assert taken == [[2, 2], [2], [9], [1]]
 
 
-def test_a_project_deleted_meanwhile_is_told_to_its_own(cluster, sim, operator, project, work):
-    from dataclasses import replace
-
-    from accounts.models import Project
-
+def test_a_project_deleted_meanwhile_is_told_to_its_own(cluster, sim, operator, project):
     other = Project.objects.create(name="other")
     member = replace(operator, project=Project(pk=other.pk, name="other"))
     calls = [partial(create, operator, f"new-{n}") for n in range(3)]

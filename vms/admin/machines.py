@@ -22,6 +22,7 @@ from accounts.admin_site import EventsAreHistory, ReadOnlyAdmin, may_act, moment
 from accounts.admin_verbs import VerbsMixin, said_by, verb_button
 from accounts.crypto import Unsealable
 from accounts.people import actor_of_user
+from accounts.rest import as_uuid
 from operations.admin import shown as tasks
 from operations.models import Operation
 from operations.refusals import Refusal
@@ -294,11 +295,8 @@ def found_by(word: str) -> Q:
     found = Q(name__icontains=word)
     if word.isdecimal() and len(word) < 10:
         found |= Q(vmid=int(word))
-    try:
-        which = uuid.UUID(word)
+    if which := as_uuid(word):
         found |= Q(uuid=which) | Q(smbios_uuid=which)
-    except ValueError:
-        pass
     try:
         ip = ipaddress.ip_address(word)
         found |= Q(**{"ip_address" if ip.version == 4 else "ipv6_address": str(ip)})
