@@ -154,7 +154,7 @@ def test_the_saved_text_is_that_of_one_moment(tmp_path: Path):
         guest.snapshots["late"] = Snapshot("late", {}, 1, "", None, has_ram=False)
     sim.world.volumes[("ceph", "")].clear()
     sim.world.tasks["late"] = TaskRecord("late", "pve", 1, 1, 1, "qmstart", "1", "root@pam")
-    assert json.loads(text + "".join(pieces))["world"] == json.loads(json.dumps(before))
+    assert json.loads(text + b"".join(pieces))["world"] == json.loads(json.dumps(before))
     assert sim.persistence is not None
     sim.persistence.release()
 
