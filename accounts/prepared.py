@@ -1,4 +1,4 @@
-"""Querysets whose SQL is put together once.
+"""Querysets whose SQL is put together once, and planned once for each connection.
 
 Django puts every statement together anew, which takes it longer than Postgres takes to answer most
 of ours. What is always asked alike is put together by its first use, with slots for what differs:
@@ -73,7 +73,7 @@ class Prepared(Generic[T]):
         query = copy(queryset.query)
         # Each thread has a connection of its own.
         compiler.connection = connection
-        compiler.as_sql = lambda: (sql, params)
+        compiler.execute_sql = lambda *_, **__: [rows(sql, params, prepare=True)]
         query.get_compiler = lambda *_, **__: compiler
         return list(queryset._iterable_class(_Asked(query, queryset._fields)))
 
@@ -92,10 +92,12 @@ class Columns:
     def __init__(self, make: Callable[[], QuerySet[Any, tuple[Any, ...]]]) -> None:
         self._make = make
 
-    def where(self, condition: str, params: Sequence[Any]) -> list[tuple[Any, ...]]:
-        """`condition` begins with a column of the table itself."""
+    def where(
+        self, condition: str, params: Sequence[Any], *, prepare: bool = False
+    ) -> list[tuple[Any, ...]]:
+        """`condition` begins with a column of the table itself; `prepare` is that of `rows`."""
         sql, own = self._put_together
-        return rows(f"{sql}.{condition}", [*own, *params])
+        return rows(f"{sql}.{condition}", [*own, *params], prepare=prepare)
 
     @cached_property
     def _put_together(self) -> tuple[str, tuple[Any, ...]]:

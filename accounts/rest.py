@@ -112,6 +112,8 @@ class Keys:
 
     sql: str
     params: tuple[Any, ...]
+    # As of `rows`: without filters one plan is good for all.
+    prepare: bool = False
 
     def page(self, after: int | None, most: int, *, backwards: bool) -> Keys:
         """At most so many of them, in the order of a list, from `after` on."""
@@ -119,11 +121,13 @@ class Keys:
         sql, params = f"SELECT pk FROM ({self.sql}) AS found (pk)", self.params  # noqa: S608
         if after is not None:
             sql, params = f"{sql} WHERE pk {'<' if backwards else '>'} %s", (*params, after)
-        sql = f"{sql} ORDER BY pk {'DESC' if backwards else 'ASC'} LIMIT %s"
-        return Keys(sql, (*params, most))
+        # In the text: a plan for any limit is none for a page.
+        sql = f"{sql} ORDER BY pk {'DESC' if backwards else 'ASC'} LIMIT {most:d}"
+        return Keys(sql, params, self.prepare)
 
     def count(self) -> int:
-        ((count,),) = rows(f"SELECT count(*) FROM ({self.sql}) AS found", self.params)  # noqa: S608
+        sql = f"SELECT count(*) FROM ({self.sql}) AS found"  # noqa: S608
+        ((count,),) = rows(sql, self.params, prepare=self.prepare)
         return int(count)
 
 
@@ -142,7 +146,7 @@ class Listed:
             seen = self._make(anybody(**sight), frozenset(values))
             self._made[kind] = seen.order_by().values("pk").query.sql_with_params()
         sql, wanted = self._made[kind]
-        return Keys(sql, filled(wanted, {**values, **slots_of(actor)}))
+        return Keys(sql, filled(wanted, {**values, **slots_of(actor)}), prepare=not values)
 
 
 def page_of(

@@ -24,10 +24,15 @@ def after_commit(call: Callable[..., object], *args: Any, **more: Any) -> None:
 
 def lock(name: str) -> None:
     """Be the only one with this name until the transaction is over; who has it is waited for."""
-    rows("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name])
+    rows("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name], prepare=True)
 
 
-def rows(sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> list[tuple[Any, ...]]:
-    with connection.cursor() as cursor:
+def rows(
+    sql: str, params: Sequence[Any] | Mapping[str, Any] = (), *, prepare: bool = False
+) -> list[tuple[Any, ...]]:
+    """`prepare` what is often asked in the same words and has one good plan, whatever the values:
+    to plan takes Postgres longer than to answer."""
+    database: Any = connection
+    with database.prepared_cursor() if prepare else database.cursor() as cursor:
         cursor.execute(sql, params)
         return cursor.fetchall()  # type: ignore[no-any-return]

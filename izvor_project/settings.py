@@ -164,6 +164,8 @@ DATABASES["default"]["OPTIONS"].update(
         "reconnect_timeout": 5,
     },
     application_name="izvor",
+    # Django switches psycopg's preparing off with None. Only `prepared_cursor` makes use of it.
+    prepare_threshold=5,
 )
 
 # --- Redis: broker, cache, "it ended" messages ---

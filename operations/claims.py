@@ -67,6 +67,6 @@ def take_claims(operations: Iterable[Operation]) -> None:
     }
     # Who wants the same shares it.
     modes = {name: mode for name, mode, _ in wanted}
-    rows(LOCK, {"names": [*modes], "modes": [*modes.values()]})
-    if holders := rows(CLAIM, claims):
+    rows(LOCK, {"names": [*modes], "modes": [*modes.values()]}, prepare=True)
+    if holders := rows(CLAIM, claims, prepare=True):
         raise Claimed(Operation.objects.get(pk=holders[0][0]))

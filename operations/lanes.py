@@ -62,7 +62,7 @@ def ends_of_line(cluster_id: int, wanted: Iterable[Mapping[str, int]]) -> list[P
     if not limits:
         return [None] * len(wanted)
     filled = {key: (key, limit, 0) for key, limit in limits.items()}
-    found = rows(FILLED, [cluster_id, list(limits)])
+    found = rows(FILLED, [cluster_id, list(limits)], prepare=True)
     if len(found) < len(limits):
         _make_lanes(cluster_id, limits)
     filled |= {lane[0]: lane for lane in found}

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SILENT_AFTER_S = 300.0
 BOOT_S = 12.5
-REFRESH_COST_FACTOR = 4
+REFRESH_COST_FACTOR = 19
 """A cycle rests at least this many times as long as it worked, so that big worlds stay quick."""
 Row = dict[str, Any]
 

@@ -9,10 +9,12 @@ from __future__ import annotations
 import datetime
 import uuid
 from collections.abc import Sequence
-from inspect import signature
 from typing import Any
 
 import orjson
+from django.db.models import FloatField, TextField, Value
+from django.db.models.expressions import Combinable
+from django.db.models.functions import Cast, Coalesce, NullIf
 
 from accounts.prepared import Columns
 from accounts.rest import Keys
@@ -20,21 +22,63 @@ from clusters.models import ONLINE
 from operations.models import Operation
 from vms.models import Snapshot, VirtualMachine, disk_gib_of
 
-_PATHS = {
+
+def text(field: str) -> Combinable:
+    return Cast(field, TextField())
+
+
+def unless_empty(field: str) -> Combinable:
+    return NullIf(field, Value(""), output_field=TextField())
+
+
+def usage(field: str) -> Combinable:
+    """A VM that never ran has none."""
+    return Coalesce(f"usage__{field}", 0, output_field=FloatField())
+
+
+# What is shown, and the column or expression that Postgres makes it from: what it does is not done
+# in Python for each row. Keys come as texts, since psycopg makes objects of them in Python.
+_SHOWN: dict[str, str | Combinable] = {
+    "id": text("vmid"),
+    "uuid": text("uuid"),
     "cluster": "cluster__name",
-    "cluster_state": "cluster__state",
-    "cluster_is_enabled": "cluster__is_enabled",
-    "cluster_seen_at": "cluster__seen_at",
+    "node": unless_empty("node"),
     "project": "project__name",
+    "name": "name",
+    "description": "description",
+    "tags": "tags",
+    "metadata": "metadata",
+    "status": "status",
+    "template": unless_empty("template_name"),
+    "os_type": "os_type",
+    "os_template": unless_empty("os_template"),
     "size": "size__name",
-    "cpu_percent": "usage__cpu_percent",
-    "memory_used_bytes": "usage__memory_used_bytes",
-    "disk_read_bytes": "usage__disk_read_bytes",
-    "disk_write_bytes": "usage__disk_write_bytes",
-    "net_in_bytes": "usage__net_in_bytes",
-    "net_out_bytes": "usage__net_out_bytes",
-    "uptime_s": "usage__uptime_s",
+    "cores": "cores",
+    "memory": "memory_mib",
+    "disk_size": "disk_bytes",
+    "ip_address": "ip_address",
+    "ipv6_address": "ipv6_address",
+    "mac_address": unless_empty("mac_address"),
+    "network": unless_empty("network"),
+    "cloud_init": "cloud_init",
+    "cpu_usage": usage("cpu_percent"),
+    "memory_used": usage("memory_used_bytes"),
+    "disk_read": usage("disk_read_bytes"),
+    "disk_write": usage("disk_write_bytes"),
+    "net_in": usage("net_in_bytes"),
+    "net_out": usage("net_out_bytes"),
+    "uptime": usage("uptime_s"),
+    "protected": "is_protected",
+    "task": text("task"),
+    "last_error": unless_empty("last_error"),
+    "created_at": "created_at",
+    "updated_at": "updated_at",
+    "synced_at": "synced_at",
 }
+# What else goes into it.
+_BESIDE = ("pk", "missing_since", "cluster__seen_at", "cluster__is_enabled", "cluster__state")
+_PK = len(_SHOWN)
+COLUMNS = Columns(lambda: VirtualMachine.objects.values_list(*_SHOWN.values(), *_BESIDE))
 
 
 def vm_body(vm: VirtualMachine) -> dict[str, Any]:
@@ -49,108 +93,39 @@ def body_of_subject(operation: Operation) -> dict[str, Any]:
 
 def bodies_of_subjects(operations: Sequence[Operation]) -> list[dict[str, Any]]:
     """The same of each, in their order."""
-    found = COLUMNS.where("uuid = ANY(%s)", [[operation.subject for operation in operations]])
-    bodies = {body["uuid"]: body for body in (body_of(*row) for row in found)}
-    return [bodies[operation.subject] for operation in operations]
+    found = COLUMNS.where(
+        "uuid = ANY(%s)", [[operation.subject for operation in operations]], prepare=True
+    )
+    bodies = {body["uuid"]: body for body in (body_of(row) for row in found)}
+    return [bodies[str(operation.subject)] for operation in operations]
 
 
 def bodies_of(keys: Keys) -> list[tuple[int, dict[str, Any]]]:
     """Each with its key, in their order."""
-    found = COLUMNS.where(f"id = ANY(ARRAY({keys.sql})) ORDER BY 1", keys.params)
-    return [(row[0], body_of(*row)) for row in found]
+    found = COLUMNS.where(
+        f"id = ANY(ARRAY({keys.sql})) ORDER BY {_PK + 1}", keys.params, prepare=keys.prepare
+    )
+    return [(row[_PK], body_of(row)) for row in found]
 
 
 def _body(key: str, value: int | uuid.UUID | None) -> dict[str, Any]:
-    ((*columns,),) = COLUMNS.where(f"{key} = %s", [value])
-    return body_of(*columns)
+    (row,) = COLUMNS.where(f"{key} = %s", [value], prepare=True)
+    return body_of(row)
 
 
-def body_of(
-    pk: int,
-    vmid: int,
-    uuid: uuid.UUID,
-    cluster: str,
-    cluster_state: str,
-    cluster_is_enabled: bool,
-    cluster_seen_at: datetime.datetime | None,
-    node: str,
-    project: str | None,
-    name: str,
-    description: str,
-    tags: list[str],
-    metadata: str,
-    status: str,
-    template_name: str,
-    os_type: str,
-    os_template: str,
-    size: str | None,
-    cores: int,
-    memory_mib: int,
-    disk_bytes: int,
-    ip_address: str | None,
-    ipv6_address: str | None,
-    mac_address: str,
-    network: str,
-    cloud_init: str,
-    cpu_percent: float | None,
-    memory_used_bytes: int | None,
-    disk_read_bytes: int | None,
-    disk_write_bytes: int | None,
-    net_in_bytes: int | None,
-    net_out_bytes: int | None,
-    uptime_s: int | None,
-    is_protected: bool,
-    task: uuid.UUID | None,
-    last_error: str,
-    created_at: datetime.datetime,
-    updated_at: datetime.datetime,
-    synced_at: datetime.datetime | None,
-    missing_since: datetime.datetime | None,
-) -> dict[str, Any]:
-    """From these columns, found from the VM's row by their names or `_PATHS`; JSON as its text.
-
-    They are parameters because that is how Python reads forty values soonest.
-    """
+def body_of(row: tuple[Any, ...]) -> dict[str, Any]:
+    """From a row of COLUMNS."""
+    body = dict(zip(_SHOWN, row, strict=False))
+    _, missing_since, cluster_seen_at, cluster_is_enabled, cluster_state = row[len(_SHOWN) :]
+    # JSON comes as its text and goes out as it is.
+    body["metadata"] = orjson.Fragment(body["metadata"])
+    body["cloud_init"] = orjson.Fragment(body["cloud_init"])
+    body["disk_size"] = disk_gib_of(body["disk_size"])
+    body["cpu_usage"] = round(body["cpu_usage"], 2)
+    body["synced_at"] = seen_at(missing_since, body["synced_at"], cluster_seen_at)
     is_stale = missing_since is not None or not cluster_is_enabled
-    return {
-        "id": str(vmid),
-        "uuid": uuid,
-        "cluster": cluster,
-        "node": node or None,
-        "project": project,
-        "name": name,
-        "description": description,
-        "tags": tags,
-        "metadata": orjson.loads(metadata),
-        "status": status,
-        "template": template_name or None,
-        "os_type": os_type,
-        "os_template": os_template or None,
-        "size": size,
-        "cores": cores,
-        "memory": memory_mib,
-        "disk_size": disk_gib_of(disk_bytes),
-        "ip_address": ip_address,
-        "ipv6_address": ipv6_address,
-        "mac_address": mac_address or None,
-        "network": network or None,
-        "cloud_init": orjson.loads(cloud_init),
-        # A VM that never ran has no usage.
-        "cpu_usage": round(cpu_percent or 0.0, 2),
-        "memory_used": memory_used_bytes or 0,
-        "disk_read": disk_read_bytes or 0,
-        "disk_write": disk_write_bytes or 0,
-        "net_in": net_in_bytes or 0,
-        "net_out": net_out_bytes or 0,
-        "uptime": uptime_s or 0,
-        "protected": is_protected,
-        "task": task,
-        "last_error": last_error or None,
-        "created_at": created_at,
-        "updated_at": updated_at,
-        "synced_at": seen_at(missing_since, synced_at, cluster_seen_at),
-        "stale": is_stale or cluster_state != ONLINE,
-    }
+    body["stale"] = is_stale or cluster_state != ONLINE
+    return body
 
 
 def seen_at(
@@ -162,13 +137,6 @@ def seen_at(
     if missing_since is not None or synced_at is None:
         return synced_at
     return max(synced_at, cluster_seen_at or synced_at)
-
-
-COLUMNS = Columns(
-    lambda: VirtualMachine.objects.values_list(
-        *(_PATHS.get(name, name) for name in signature(body_of).parameters)
-    )
-)
 
 
 def snapshot_body(snapshot: Snapshot, vmid: int) -> dict[str, Any]:

@@ -271,7 +271,7 @@ class Capacity:
         counts only the memory they have touched. So what counts is the larger of two: what is used
         now and what was promised to VMs on their way; or all that was promised.
         """
-        promised = rows(PROMISED, {"cluster": self.cluster.pk, "running": RUNNING})
+        promised = rows(PROMISED, {"cluster": self.cluster.pk, "running": RUNNING}, prepare=True)
         mib = {node: (all_mib, coming_mib) for node, all_mib, coming_mib in promised}
         free = {}
         for name, node in self.nodes.items():

@@ -84,7 +84,7 @@ def _take(cluster: Cluster, count: int, window: int) -> list[int]:
         "looked_at": window,
         "count": count,
     }
-    while not (taken := rows(TAKE, wanted)):
+    while not (taken := rows(TAKE, wanted, prepare=True)):
         VmidCursor.objects.get_or_create(cluster=cluster, defaults={"next_vmid": cluster.vmid_min})
     ((free,),) = taken
     return list(free)

@@ -20,7 +20,7 @@ def plain(value: Any) -> Any:
 
 def dumps(data: Any) -> bytes:
     """Times in UTC end in Z, as RFC 3339 has it."""
-    return orjson.dumps(data, default=plain, option=orjson.OPT_UTC_Z | orjson.OPT_NON_STR_KEYS)
+    return orjson.dumps(data, default=plain, option=orjson.OPT_UTC_Z)
 
 
 class JsonRenderer(BaseRenderer):

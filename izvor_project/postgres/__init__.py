@@ -1,1 +1,1 @@
-"""Django's Postgres, with one thing made fast: see `base`."""
+"""Django's Postgres, with two things made fast: see `base`."""
