@@ -112,7 +112,6 @@ class Keys:
 
     sql: str
     params: tuple[Any, ...]
-    # As of `rows`: without filters one plan is good for all.
     prepare: bool = False
 
     def page(self, after: int | None, most: int, *, backwards: bool) -> Keys:
@@ -139,14 +138,14 @@ class Listed:
         self._make = make
         self._made: dict[tuple[object, ...], tuple[str, tuple[Any, ...]]] = {}
 
-    def keys(self, actor: Actor, values: Mapping[str, Any]) -> Keys:
+    def keys(self, actor: Actor, values: Mapping[str, Any], *, prepare: bool = False) -> Keys:
         sight = sight_of(actor)
         kind = (*sight.values(), frozenset(values))
         if kind not in self._made:
             seen = self._make(anybody(**sight), frozenset(values))
             self._made[kind] = seen.order_by().values("pk").query.sql_with_params()
         sql, wanted = self._made[kind]
-        return Keys(sql, filled(wanted, {**values, **slots_of(actor)}), prepare=not values)
+        return Keys(sql, filled(wanted, {**values, **slots_of(actor)}), prepare=prepare)
 
 
 def page_of(
@@ -176,7 +175,8 @@ def page_by_keys(
 ) -> tuple[list[Any], dict[str, Any]]:
     """As `page_of`, in the order of the primary keys; `read` gives each row with its key."""
     limit, after = _limit(request), _cursor(request, is_number)
-    keys = listed.keys(actor_of(request), values)
+    # Without filters one plan is good for all.
+    keys = listed.keys(actor_of(request), values, prepare=not values)
     keyed = read(keys.page(after, limit + 1, backwards=backwards))
     return _cut(request, keyed, limit, after, keys.count)
 

@@ -32,7 +32,7 @@ from operations.refusals import Conflict, NotFound
 from operations.rest import accepted, flag_of, idempotent
 from vms import actions, console
 from vms.answers import changed_body
-from vms.bodies import bodies_of, vm_body
+from vms.bodies import documents_of, vm_body
 from vms.dry_run import describe_creation
 from vms.models import STATUSES, GivenUpVmid, VirtualMachine
 from vms.refresh import refresh_vm
@@ -70,7 +70,7 @@ def vms_asked_for(by: Actor, asked: Set[str]) -> QuerySet[VirtualMachine]:
 VMS = Listed(vms_asked_for)
 
 
-def body_of_vm(request: Request, wanted: str) -> dict[str, Any]:
+def body_of_vm(request: Request, wanted: str) -> Any:
     """As `find_vm`, by the statement of the list: nothing but what is shown is read."""
     values: dict[str, Any] = {}
     vmid = as_vmid(wanted)
@@ -80,7 +80,7 @@ def body_of_vm(request: Request, wanted: str) -> dict[str, Any]:
             values["cluster"] = cluster
     else:
         values["uuid"] = as_uuid(wanted)
-    found = bodies_of(VMS.keys(actor_of(request), values))
+    found = documents_of(VMS.keys(actor_of(request), values, prepare=True))
     if len(found) == 1:
         return found[0][1]
     # None, or in two clusters: that one says so.
@@ -163,7 +163,7 @@ class VmViewSet(ViewSet):
             raise ValidationError({"status": [f"Give one of {', '.join(sorted(set(STATUSES)))}."]})
         asked["tag"] = asked["tag"] and request.query_params.getlist("tag")
         values = {name: value for name, value in asked.items() if value}
-        return listing("vms", *page_by_keys(request, VMS, values, bodies_of))
+        return listing("vms", *page_by_keys(request, VMS, values, documents_of))
 
     def retrieve(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, {"cluster", "refresh"})
