@@ -39,10 +39,6 @@ class Json(Func):
         return f"json_build_object({', '.join(parts)})::text", params
 
 
-def text(field: str) -> Combinable:
-    return Cast(field, TextField())
-
-
 def unless_empty(field: str) -> Combinable:
     return NullIf(field, Value(""), output_field=TextField())
 
@@ -62,7 +58,7 @@ def moment(field: str) -> Combinable:
 # values and writing them again takes Python longer than all else in a list.
 _WRITTEN = Json(
     {
-        "id": text("vmid"),
+        "id": Cast("vmid", TextField()),
         "uuid": "uuid",
         "cluster": "cluster__name",
         "node": unless_empty("node"),

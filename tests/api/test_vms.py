@@ -5,15 +5,18 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
+import orjson
 import pytest
 from django.utils import timezone
 
 from clusters.models import ONLINE, Cluster
+from izvor_project.api.renderers import dumps
 from pve_simulator import accidents
 from tests.api.shapes import UTC_TIME, VM_FIELDS, fields_of, problem_of
 from tests.conftest import run_until
 from tests.vms.cast import a_new_vm
 from vms import actions
+from vms.bodies import vm_body
 from vms.models import GivenUpVmid, VirtualMachine
 
 pytestmark = pytest.mark.django_db
@@ -65,6 +68,19 @@ def test_a_vm_is_shown_as_the_cluster_has_it(operator_calls, cluster, sim):
     assert 0 <= vm["cpu_usage"] <= 100
     assert 0 < vm["memory_used"] <= 1024 * 1024**2
     assert vm["uptime"] > 0
+
+
+def test_a_vm_is_shown_alike_wherever_it_is_shown(operator_calls, cluster):
+    """Postgres writes the answer down; what is in it stays what it is."""
+    texts = {"description": 'a "b" \\ \n\t é 𝄞 \u2028 </script>', "last_error": "it's {}"}
+    metadata = {"quoted": '"}', "unicode": "𝄞", "empty": ""}
+    cluster.vms.filter(vmid=100).update(**texts, metadata=metadata, disk_bytes=GIB // 2)
+    shown = operator_calls.get(f"{API}/vms/100").json()
+    listed = operator_calls.get(f"{API}/vms").json()["vms"]
+    assert {name: shown[name] for name in texts} == texts
+    assert shown["metadata"] == metadata
+    assert [vm for vm in listed if vm["id"] == "100"] == [shown]
+    assert orjson.loads(dumps(vm_body(cluster.vms.get(vmid=100)))) == shown
 
 
 def test_times_are_utc(operator_calls, cluster, work, operator):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from accounts.prepared import Prepared, Slot
+from accounts.sql import rows
 from templates_app.models import Template
 from vms.models import Size
 
@@ -38,6 +39,17 @@ def test_each_call_brings_its_own_values(two, django_assert_num_queries):
         assert not found._state.adding
         assert sizes(name=size.name, cores=size.cores + 1) == []
     assert made == [1]
+
+
+def test_postgres_keeps_its_plan(two):
+    sizes = Prepared(lambda: Size.objects.filter(name=Slot("name"), disk_gib__gte=Slot("disk")))
+    for size in two:
+        assert sizes(name=size.name, disk=1) == [size]
+    kept = rows(
+        "SELECT generic_plans + custom_plans FROM pg_prepared_statements "
+        'WHERE statement LIKE \'%%FROM "vms_size"%%disk_gib" >=%%\''
+    )
+    assert kept == [(len(two),)]
 
 
 def test_related_rows_come_with_it(cluster, django_assert_num_queries):
