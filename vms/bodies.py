@@ -31,12 +31,15 @@ class Json(Func):
         self.names = tuple(members)
 
     def as_sql(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, list[Any]]:  # type: ignore[override]
-        parts, params = [], []
+        parts: list[str] = []
+        params: list[Any] = []
         for name, one in zip(self.names, self.get_source_expressions(), strict=True):
             sql, own = compiler.compile(one)
-            parts.append(f"'{name}', {sql}")
+            before = "," if parts else "{"
+            parts.append(f"""'{before}"{name}":', coalesce(to_json({sql})::text, 'null')""")
             params += own
-        return f"json_build_object({', '.join(parts)})::text", params
+        # Sooner than json_build_object, and without its spaces.
+        return f"concat({', '.join(parts)}, '}}')", params
 
 
 def unless_empty(field: str) -> Combinable:

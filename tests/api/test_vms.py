@@ -76,7 +76,9 @@ def test_a_vm_is_shown_alike_wherever_it_is_shown(operator_calls, cluster):
     metadata = {"quoted": '"}', "unicode": "𝄞", "empty": ""}
     cluster.vms.filter(vmid=100).update(**texts, metadata=metadata, disk_bytes=GIB // 2)
     shown = operator_calls.get(f"{API}/vms/100").json()
-    listed = operator_calls.get(f"{API}/vms").json()["vms"]
+    answer = operator_calls.get(f"{API}/vms")
+    listed = answer.json()["vms"]
+    assert b'"id":"100","uuid":"' in answer.content
     assert {name: shown[name] for name in texts} == texts
     assert shown["metadata"] == metadata
     assert [vm for vm in listed if vm["id"] == "100"] == [shown]
