@@ -1,4 +1,4 @@
-"""Querysets whose SQL is put together once, and planned once for each connection.
+"""Statements whose SQL is put together once, and planned once for each connection.
 
 Django puts every statement together anew, which takes it longer than Postgres takes to answer most
 of ours. What is always asked alike is put together by its first use, with slots for what differs:
@@ -13,19 +13,22 @@ a None is equal to nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from copy import copy
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
+import orjson
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.db.models import Expression, QuerySet
+from django.db.models import Expression, Model, QuerySet
+from django.db.models.query import ModelIterable, get_related_populators
 from django.db.models.sql.compiler import SQLCompiler
 from django.db.transaction import TransactionManagementError
 
 from accounts.sql import rows
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Model)
+# A row, and the connection that it came from.
+Reader = Callable[[Sequence[Any], object], Any]
 
 
 class Slot(Expression):
@@ -44,16 +47,6 @@ def filled(wanted: Sequence[Any], values: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(values[one.name] if isinstance(one, Slot) else one for one in wanted)
 
 
-@dataclass
-class _Asked:
-    """What Django's iterables look at of a queryset; the compiler has its SQL already."""
-
-    query: Any
-    _fields: Any
-    db: str = DEFAULT_DB_ALIAS
-    _known_related_objects: dict[Any, Any] = field(default_factory=dict)
-
-
 class Prepared(Generic[T]):
     """A queryset of models, without prefetching; `make` is called once."""
 
@@ -61,29 +54,93 @@ class Prepared(Generic[T]):
         self._make = make
 
     def __call__(self, **values: Any) -> list[T]:
-        queryset, prepared, sql, wanted = self._put_together
+        sql, wanted, is_locking, read = self._put_together
         connection = connections[DEFAULT_DB_ALIAS]
-        if queryset.query.select_for_update and connection.get_autocommit():
+        if is_locking and connection.get_autocommit():
             # Django says so only when it puts the statement together.
             raise TransactionManagementError(
                 "select_for_update holds nothing without a transaction."
             )
-        params = filled(wanted, values)
-        compiler: Any = copy(prepared)
-        query = copy(queryset.query)
-        # Each thread has a connection of its own.
-        compiler.connection = connection
-        compiler.execute_sql = lambda *_, **__: [rows(sql, params, prepare=True)]
-        query.get_compiler = lambda *_, **__: compiler
-        return list(queryset._iterable_class(_Asked(query, queryset._fields)))
+        return [read(row, connection) for row in rows(sql, filled(wanted, values), prepare=True)]
 
     @cached_property
-    def _put_together(self) -> tuple[Any, SQLCompiler, str, tuple[Any, ...]]:
+    def _put_together(self) -> tuple[str, tuple[Any, ...], bool, Reader]:
         queryset: Any = self._make()
-        compiler = queryset.query.get_compiler(using=DEFAULT_DB_ALIAS)
+        assert issubclass(queryset._iterable_class, ModelIterable), "it makes models"
+        query = queryset.query
+        compiler = query.get_compiler(using=DEFAULT_DB_ALIAS)
         sql, wanted = compiler.as_sql()
-        compiler.connection = None
-        return queryset, compiler, sql, wanted
+        return sql, wanted, query.select_for_update, reader_of(compiler)
+
+
+def reader_of(compiler: Any) -> Reader:
+    """What makes a model of a row, with its related models: Django's ModelIterable finds it out
+    anew for each queryset, which takes it longer than to make one model."""
+    select, of_model = compiler.select, compiler.klass_info
+    first, end = of_model["select_fields"][0], of_model["select_fields"][-1] + 1
+    names = [column.target.attname for column, *_ in select[first:end]]
+    # The stubs know the next Django's.
+    related = get_related_populators(of_model, select, DEFAULT_DB_ALIAS)  # type: ignore[call-arg]
+    converters = compiler.get_converters([column for column, *_ in select])
+
+    def read(row: Sequence[Any], connection: object) -> Any:
+        values = list(row)
+        for place, (convert, expression) in converters.items():
+            for one in convert:
+                values[place] = one(values[place], expression, connection)
+        made = of_model["model"].from_db(DEFAULT_DB_ALIAS, names, values[first:end])
+        for one in related:
+            one.populate(values, made)
+        for name, place in compiler.annotation_col_map.items():
+            setattr(made, name, values[place])
+        return made
+
+    return read
+
+
+class Insert(Generic[M]):
+    """Writes new rows of a table by one statement, however many they are; else as `bulk_create`.
+
+    They go to Postgres as one JSON. Where it has to reckon a column's value, the column's type in
+    the JSON and the SQL are told here, and the values with each call:
+
+        _INSERT = Insert(Task, due_at=("float", "now() + make_interval(secs => due_at)"))
+        _INSERT(tasks, due_at=[5.0 for _ in tasks])
+    """
+
+    def __init__(self, model: type[M], **reckoned: tuple[str, str]) -> None:
+        self._model = model
+        self._reckoned = reckoned
+
+    def __call__(self, new: Sequence[M], **given: Sequence[Any]) -> None:
+        sql, own, returned = self._put_together
+        written = [{f.column: f.pre_save(one, True) for f in own} for one in new]
+        for name, values in given.items():
+            for row, value in zip(written, values, strict=True):
+                row[name] = value
+        text = orjson.dumps(written, option=orjson.OPT_NON_STR_KEYS).decode()
+        for one, got in zip(new, rows(sql, [text], prepare=True), strict=True):
+            one._state.adding, one._state.db = False, DEFAULT_DB_ALIAS
+            for field, value in zip(returned, got, strict=True):
+                setattr(one, field.attname, value)
+
+    @cached_property
+    def _put_together(self) -> tuple[str, list[Any], list[Any]]:
+        meta: Any = self._model._meta
+        connection = connections[DEFAULT_DB_ALIAS]
+        quote = connection.ops.quote_name
+        columns = [f for f in meta.concrete_fields if not (f.generated or f.primary_key)]
+        types = {f.column: (f.db_type(connection), quote(f.column)) for f in columns}
+        types |= self._reckoned
+        names = ", ".join(map(quote, types))
+        shape = ", ".join(f"{quote(name)} {kind}" for name, (kind, _) in types.items())
+        values = ", ".join(value for _, value in types.values())
+        returned = ", ".join(quote(f.column) for f in meta.db_returning_fields)
+        # Of names that Django knows, and of constants.
+        chosen = f"SELECT {values} FROM jsonb_to_recordset(%s) AS new ({shape})"  # noqa: S608
+        sql = f"INSERT INTO {quote(meta.db_table)} ({names}) {chosen} RETURNING {returned}"
+        own = [f for f in columns if f.column not in self._reckoned]
+        return sql, own, meta.db_returning_fields
 
 
 class Columns:

@@ -20,6 +20,7 @@ from django.db.models import Q
 from accounts import crypto
 from accounts.actors import Actor
 from accounts.models import Project
+from accounts.prepared import Insert
 from events.words import EVENTS, say_on_commit
 
 PENDING, SUCCEEDED, FAILED = "pending", "succeeded", "failed"
@@ -63,6 +64,9 @@ class Event(models.Model):
         return f"{self.kind} {self.subject_label}"
 
 
+_INSERT = Insert(Event)
+
+
 def record_event(
     kind: str,
     *,
@@ -80,15 +84,14 @@ def record_event(
     event = new_event(
         kind, by=by, project_id=project_id, subject=subject, label=label, task=task, **data
     )
-    event.save(force_insert=True)
-    say_on_commit(EVENTS)
+    record_events([event])
     return event
 
 
 def record_events(events: list[Event]) -> None:
     """Write what `new_event` made, all at once, and say so once."""
     if events:
-        Event.objects.bulk_create(events)
+        _INSERT(events)
         say_on_commit(EVENTS)
 
 

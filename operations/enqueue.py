@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import uuid
 from collections.abc import Iterable, Mapping
@@ -14,6 +13,7 @@ from django.db.models.functions import Now
 
 from accounts import crypto
 from accounts.actors import Actor
+from accounts.prepared import Insert
 from accounts.request_id import current_request_id
 from clusters.models import Cluster
 from operations import ending, idempotency, lanes, queue
@@ -22,6 +22,11 @@ from operations.history import record_task_event, record_task_events
 from operations.models import CANCELED, QUEUED, UNFINISHED, Operation
 from operations.plans import Cancel, plan_for
 from operations.refusals import Conflict
+
+# Due in so many seconds, by Postgres' clock.
+_INSERT = Insert(
+    Operation, due_at=("float", "STATEMENT_TIMESTAMP() + make_interval(secs => due_at)")
+)
 
 
 def enqueue(
@@ -88,8 +93,8 @@ def write_down(operations: list[Operation], **data: str) -> None:
         one.waiting_for = f"task {one.after.uuid} ({one.after}) to end" if one.after else ""
     for one, place in zip(ready, places, strict=True):
         one.waiting_for = str(place or "")
-        one.due_at = Now() + datetime.timedelta(seconds=place.check_s if place else 0)
-    Operation.objects.bulk_create(operations)
+    delays = iter([place.check_s if place else 0.0 for place in places])
+    _INSERT(operations, due_at=[next(delays) if one.after is None else None for one in operations])
     if ready:
         plan.on_claim(ready)
         take_claims(ready)

@@ -17,6 +17,7 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 
 from accounts.actors import Actor
 from accounts.models import Project
+from accounts.prepared import Insert
 from operations import idempotency
 from operations.enqueue import new_operation, write_down
 from operations.models import EXCLUSIVE, Operation
@@ -30,6 +31,7 @@ from vms.quota import Headroom
 MOST_TOGETHER = 100
 
 Made = list[tuple[VirtualMachine, Operation]]
+_INSERT = Insert(VirtualMachine)
 
 
 @dataclass(eq=False)
@@ -130,7 +132,7 @@ def write(together: list[Asked]) -> None:
             headroom = room[asked.first.project_id]
             fitting = creation.fit(again, capacity, headroom, at_least=asked.at_least)
             made.append(asked.context.run(with_operations, fitting, asked))
-        VirtualMachine.objects.bulk_create([vm for its in made for vm, _ in its])
+        _INSERT([vm for its in made for vm, _ in its])
         write_down([operation for its in made for _, operation in its])
         for asked, its in zip(together, made, strict=True):
             asked.context.run(idempotency.note, [operation for _, operation in its])

@@ -1,13 +1,19 @@
-"""Prepared querysets give what the querysets themselves give."""
+"""Prepared querysets give what querysets themselves give, and inserts write what Django writes."""
 
 from __future__ import annotations
 
-import pytest
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
 
-from accounts.prepared import Prepared, Slot
+import pytest
+from django.db import DataError, IntegrityError, transaction
+from django.db.models import F
+
+from accounts.prepared import Insert, Prepared, Slot
 from accounts.sql import rows
 from templates_app.models import Template
-from vms.models import Size
+from vms.models import Size, VirtualMachine
 
 pytestmark = pytest.mark.django_db
 
@@ -68,9 +74,84 @@ def test_a_call_without_a_value_is_an_error():
 
 
 def test_values_stay_values(two):
-    names = Prepared(lambda: Size.objects.filter(name=Slot("name")).values_list("name", "cores"))
-    hostile = "tiny-one' OR name <> '"
-    assert names(name=hostile) == []
-    assert names(name="small") == list(
-        Size.objects.filter(name="small").values_list("name", "cores")
+    named = Prepared(lambda: Size.objects.filter(name=Slot("name")))
+    assert named(name="tiny-one' OR name <> '") == []
+    assert named(name="tiny-one") == [two[0]]
+
+
+def test_it_makes_models_and_nothing_else():
+    with pytest.raises(AssertionError, match="models"):
+        Prepared(lambda: Size.objects.values_list("name"))()
+
+
+def test_columns_that_postgres_reckons_come_with_it(two):
+    doubled = Prepared(
+        lambda: Size.objects.filter(name=Slot("name")).annotate(twice=F("cores") * 2).only("name")
     )
+    (found,) = doubled(name="huge-one")
+    assert found.twice == 128
+    assert found.get_deferred_fields() >= {"cores", "disk_gib"}
+
+
+def columns_of(vm: VirtualMachine) -> dict[str, Any]:
+    return dict(VirtualMachine.objects.values().get(pk=vm.pk))
+
+
+def new_vm(cluster, vmid: int, **more: Any) -> VirtualMachine:
+    return VirtualMachine(
+        cluster=cluster,
+        name='quo\'ted \\ "one" %s',
+        tags=["a,b", '"', ""],
+        metadata={"key": "väl\u2028ue", "empty": ""},
+        cloud_init={"ssh_keys": ["ssh-ed25519 A"], "user": None},
+        cores=2,
+        memory_mib=512,
+        disk_bytes=2**40,
+        ip_address="192.0.2.1",
+        doing="create_vm",
+        task=UUID(int=vmid),
+        vmid=vmid,
+        synced_at=datetime(2026, 11, 27, 12, 30, 0, 123456, tzinfo=UTC),
+        **more,
+    )
+
+
+def test_rows_are_inserted_as_django_does_it(cluster):
+    ours, theirs = new_vm(cluster, vmid=7001), new_vm(cluster, vmid=7002)
+    Insert(VirtualMachine)([ours])
+    theirs.save()
+    assert ours.pk
+    assert not ours._state.adding
+    assert ours.status == "creating"
+    written, expected = (columns_of(one) for one in (ours, theirs))
+    own = {"id", "uuid", "vmid", "task", "created_at", "updated_at"}
+    assert written | dict.fromkeys(own) == expected | dict.fromkeys(own)
+    assert written["created_at"] == ours.created_at
+
+
+def test_many_rows_are_one_statement(cluster, django_assert_num_queries):
+    vms = [new_vm(cluster, vmid=vmid) for vmid in range(7000, 7100)]
+    with django_assert_num_queries(1):
+        Insert(VirtualMachine)(vms)
+    found = VirtualMachine.objects.in_bulk([vm.pk for vm in vms])
+    assert [found[vm.pk].vmid for vm in vms] == [vm.vmid for vm in vms]
+    assert [found[vm.pk].uuid for vm in vms] == [vm.uuid for vm in vms]
+
+
+def test_what_collides_is_written_by_none(cluster):
+    vms = [new_vm(cluster, vmid=7000), new_vm(cluster, vmid=7000)]
+    with pytest.raises(IntegrityError, match="one_living_vm_per_vmid"), transaction.atomic():
+        Insert(VirtualMachine)(vms)
+    assert not VirtualMachine.objects.filter(vmid=7000).exists()
+
+
+def test_what_is_too_long_is_refused_and_not_cut(cluster):
+    with pytest.raises(DataError, match="too long"), transaction.atomic():
+        Insert(VirtualMachine)([new_vm(cluster, vmid=7000, node="n" * 64)])
+
+
+def test_postgres_reckons_a_column(cluster):
+    insert = Insert(VirtualMachine, name=("int", "repeat('x', name)"))
+    vms = [new_vm(cluster, vmid=7000), new_vm(cluster, vmid=7001)]
+    insert(vms, name=[3, 5])
+    assert [columns_of(vm)["name"] for vm in vms] == ["xxx", "xxxxx"]
