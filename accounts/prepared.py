@@ -23,7 +23,7 @@ from django.db.models.query import ModelIterable, get_related_populators
 from django.db.models.sql.compiler import SQLCompiler
 from django.db.transaction import TransactionManagementError
 
-from accounts.sql import rows
+from accounts.sql import execute, rows
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
@@ -141,6 +141,36 @@ class Insert(Generic[M]):
         sql = f"INSERT INTO {quote(meta.db_table)} ({names}) {chosen} RETURNING {returned}"
         own = [f for f in columns if f.column not in self._reckoned]
         return sql, own, meta.db_returning_fields
+
+
+class Update:
+    """Changes columns of rows of a table; put together once for each set of columns.
+
+    `where` names what each call brings: `Update(Task, "id = %(id)s")({"state": "ended"}, id=5)`.
+    """
+
+    def __init__(self, model: type[Model], where: str) -> None:
+        self._model = model
+        self._where = where
+        self._made: dict[tuple[str, ...], tuple[str, list[Any]]] = {}
+
+    def __call__(self, values: Mapping[str, Any], **where: Any) -> int:
+        """How many rows it changed."""
+        names = tuple(values)
+        if names not in self._made:
+            self._made[names] = self._put_together(names)
+        sql, fields = self._made[names]
+        connection = connections[DEFAULT_DB_ALIAS]
+        given = {f.name: f.get_db_prep_save(values[f.name], connection) for f in fields}
+        return execute(sql, given | where, prepare=True)
+
+    def _put_together(self, names: Sequence[str]) -> tuple[str, list[Any]]:
+        meta: Any = self._model._meta
+        quote = connections[DEFAULT_DB_ALIAS].ops.quote_name
+        fields = [meta.get_field(name) for name in names]
+        changed = ", ".join(f"{quote(f.column)} = %({f.name})s" for f in fields)
+        # Of names that Django knows, and of constants.
+        return f"UPDATE {quote(meta.db_table)} SET {changed} WHERE {self._where}", fields  # noqa: S608
 
 
 class Columns:

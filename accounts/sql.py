@@ -8,9 +8,11 @@ from typing import Any
 from django.db import connection, transaction
 
 
-def execute(sql: str, params: Sequence[Any] | Mapping[str, Any] = ()) -> int:
-    """How many rows it wrote."""
-    with connection.cursor() as cursor:
+def execute(
+    sql: str, params: Sequence[Any] | Mapping[str, Any] = (), *, prepare: bool = False
+) -> int:
+    """How many rows it wrote; `prepare` is that of `rows`."""
+    with _cursor(prepare=prepare) as cursor:
         cursor.execute(sql, params)
         return int(cursor.rowcount)
 
@@ -32,7 +34,11 @@ def rows(
 ) -> list[tuple[Any, ...]]:
     """`prepare` what is often asked in the same words and has one good plan, whatever the values:
     to plan takes Postgres longer than to answer."""
-    database: Any = connection
-    with database.prepared_cursor() if prepare else database.cursor() as cursor:
+    with _cursor(prepare=prepare) as cursor:
         cursor.execute(sql, params)
         return cursor.fetchall()  # type: ignore[no-any-return]
+
+
+def _cursor(*, prepare: bool) -> Any:
+    database: Any = connection
+    return database.prepared_cursor() if prepare else database.cursor()

@@ -8,11 +8,13 @@ from typing import Any
 import structlog
 from django.db import transaction
 
+from accounts.prepared import Prepared, Slot
+from accounts.sql import execute
 from operations import lanes, measures, queue
 from operations.claims import take_claims
 from operations.history import record_task_event
 from operations.lease import Lease
-from operations.models import CANCELED, FAILED, QUEUED, SUCCEEDED, Claim, Operation
+from operations.models import CANCELED, FAILED, QUEUED, SUCCEEDED, Operation
 from operations.plans import Cancel, plan_for
 
 log = structlog.get_logger(__name__)
@@ -28,6 +30,14 @@ class Signal(Enum):
 CONTINUE, NOT_YET = Signal.CONTINUE, Signal.NOT_YET
 # Seconds until the next turn, None when there is none to come, or a signal within the turn.
 Move = float | None | Signal
+# Locked, since it may be canceled in line at this moment.
+SUCCESSOR = Prepared(
+    lambda: (
+        Operation.objects.select_for_update()
+        .filter(after=Slot("after"), state=QUEUED)
+        .order_by("-id")[:1]
+    )
+)
 
 
 def end(
@@ -74,15 +84,12 @@ def settle_end(operation: Operation, state: str, *, tells_plan: bool = True) -> 
     if tells_plan:
         plan_for(operation.kind).on_end(operation, state)
     lanes.leave(operation)
-    Claim.objects.filter(operation=operation).delete()
+    execute("DELETE FROM operations_claim WHERE operation_id = %s", [operation.pk], prepare=True)
     why = {"code": operation.error_code, "error": operation.error} if operation.error else {}
     record_task_event(f"task.{state}", operation, by=operation.by, **why)
     queue.announce_end(operation)
     measures.note_end(operation, state)
-    # Locked, since it may be canceled in line at this moment.
-    waiting = Operation.objects.select_for_update().filter(after=operation, state=QUEUED)
-    successor = waiting.first()
-    if successor is not None:
+    for successor in SUCCESSOR(after=operation.pk):
         plan_for(successor.kind).on_claim([successor])
         take_claims([successor])
         queue.wake(successor)

@@ -74,14 +74,15 @@ def new_operation(
     )
 
 
-def write_down(operations: list[Operation], **data: str) -> None:
+def write_down(operations: list[Operation], *, subjects_are_new: bool = False, **data: str) -> None:
     """Save new operations of one kind on one cluster, take their claims and hint at them. Where
     their step has to stand in line they do so at once, and are called. Raises Claimed.
 
     Whoever calls it notes them under their request's Idempotency-Key, in the same transaction.
 
     The subjects' rows are locked first (`on_claim`), then the claims: everybody does it in this
-    order, so that two actions on one VM wait for one another but never both.
+    order, so that two actions on one VM wait for one another but never both. Subjects that are new
+    were written with their operations' names, and nobody else knows them yet.
     """
     first = operations[0]
     plan = plan_for(first.kind)
@@ -96,7 +97,8 @@ def write_down(operations: list[Operation], **data: str) -> None:
     delays = iter([place.check_s if place else 0.0 for place in places])
     _INSERT(operations, due_at=[next(delays) if one.after is None else None for one in operations])
     if ready:
-        plan.on_claim(ready)
+        if not subjects_are_new:
+            plan.on_claim(ready)
         take_claims(ready)
         lanes.stand(ready, wanted)
     for one in ready:

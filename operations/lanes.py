@@ -17,11 +17,10 @@ from dataclasses import dataclass
 from operator import attrgetter
 
 from django.db import transaction
-from django.db.models import Count, F, Q
 
 from accounts.sql import after_commit, execute, lock, rows
 from operations import queue
-from operations.models import Lane, LaneTicket, Operation
+from operations.models import Lane, Operation
 
 
 @dataclass(frozen=True)
@@ -87,19 +86,30 @@ def stand(operations: Sequence[Operation], wanted: Iterable[Iterable[str]]) -> N
         after_commit(_come_if_there_is_room, waiting)
 
 
+OWN = """
+    SELECT lane.key, ticket.is_through
+    FROM operations_laneticket AS ticket JOIN operations_lane AS lane ON lane.id = ticket.lane_id
+    WHERE ticket.operation_id = %s
+"""
+
+
+def _tickets(operation: Operation) -> dict[str, bool]:
+    """The lanes where it stands, and whether it is through."""
+    return dict(rows(OWN, [operation.pk], prepare=True))
+
+
 def is_in_line(operation: Operation) -> bool:
     """Whether it asked for a place and was not called yet."""
-    return operation.tickets.filter(is_through=False).exists()
+    return not all(_tickets(operation).values())
 
 
 def must_wait(operation: Operation, wanted: Iterable[tuple[str, int]]) -> bool:
     """Whether one of these lanes is full with others, and it was not called."""
-    if operation.tickets.filter(is_through=True).exists():
+    own = _tickets(operation)
+    if any(own.values()):
         return False
-    keys = [key for key, _ in wanted]
-    others = Count("tickets", filter=~Q(tickets__operation=operation))
-    lanes = Lane.objects.filter(cluster_id=operation.cluster_id, key__in=keys)
-    return lanes.annotate(others=others).filter(others__gte=F("limit")).exists()
+    filled = rows(FILLED, [operation.cluster_id, [key for key, _ in wanted]], prepare=True)
+    return any(there - (key in own) >= limit for key, limit, there in filled)
 
 
 def admit(operation: Operation, wanted: Iterable[tuple[str, int]]) -> Place | None:
@@ -109,8 +119,8 @@ def admit(operation: Operation, wanted: Iterable[tuple[str, int]]) -> Place | No
     or none, so nobody holds one lane while waiting for another.
     """
     limits = dict(wanted)
-    through = operation.tickets.filter(is_through=True).values_list("lane__key", flat=True)
-    if limits.keys() <= set(through):
+    own = _tickets(operation)
+    if all(own.get(key, False) for key in limits):
         return None
     with transaction.atomic():
         _lock(operation.cluster_id)
@@ -122,10 +132,12 @@ def admit(operation: Operation, wanted: Iterable[tuple[str, int]]) -> Place | No
         return _place(operation)
 
 
+LEAVE = "DELETE FROM operations_laneticket WHERE operation_id = %s"
+
+
 def leave(operation: Operation) -> None:
     """Give back the operation's places, and call the next once that is committed."""
-    left, _ = LaneTicket.objects.filter(operation=operation).delete()
-    if left:
+    if execute(LEAVE, [operation.pk], prepare=True):
         # Not in this transaction: to hold rows while waiting for the lock could be a deadlock.
         after_commit(call_next, operation.cluster_id)
 

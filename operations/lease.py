@@ -17,12 +17,30 @@ from typing import Any
 import structlog
 from django.conf import settings
 from django.db import DatabaseError, connection, transaction
-from django.db.models import Q
 from django.db.models.functions import Now
 
+from accounts.prepared import Prepared, Slot, Update
+from accounts.sql import execute
 from operations.models import UNFINISHED, Operation
 
 log = structlog.get_logger(__name__)
+
+TAKE = """
+    UPDATE operations_operation
+    SET lease_token = %(token)s,
+        lease_until = statement_timestamp() + make_interval(secs => %(for_s)s)
+    WHERE id = %(pk)s AND state = ANY(%(unfinished)s) AND due_at <= statement_timestamp()
+        AND (lease_until IS NULL OR lease_until < statement_timestamp())
+"""
+HELD: Prepared[Any] = Prepared(
+    lambda: (
+        Operation.objects.filter(pk=Slot("pk"), lease_token=Slot("token"))
+        .select_related("cluster")
+        .annotate(db_now=Now())
+        .order_by()
+    )
+)
+UPDATE = Update(Operation, "id = %(pk)s AND lease_token = %(token)s")
 
 
 class LeaseLost(Exception):
@@ -42,19 +60,11 @@ class Lease:
     def take(cls, pk: int) -> Lease | None:
         """The lease of a due, unfinished operation that nobody holds; None otherwise."""
         token = uuid.uuid4()
-        seconds = datetime.timedelta(seconds=settings.ENGINE["lease_s"])
-        rows = Operation.objects.filter(
-            Q(lease_until=None) | Q(lease_until__lt=Now()),
-            pk=pk,
-            state__in=UNFINISHED,
-            due_at__lte=Now(),
-        ).update(lease_token=token, lease_until=Now() + seconds)
-        if rows != 1:
+        asked = {"pk": pk, "token": token, "for_s": settings.ENGINE["lease_s"]}
+        if not execute(TAKE, {**asked, "unfinished": list(UNFINISHED)}, prepare=True):
             return None
-        operation = Operation.objects.select_related("cluster").annotate(db_now=Now()).get(pk=pk)
-        if operation.lease_token != token:
-            return None
-        return cls(operation, token, operation.db_now)  # type: ignore[attr-defined]
+        held = next(iter(HELD(pk=pk, token=token)), None)
+        return cls(held, token, held.db_now) if held else None
 
     def now(self) -> datetime.datetime:
         """The database's time, without asking it again."""
@@ -63,10 +73,7 @@ class Lease:
 
     def write(self, **values: Any) -> None:
         """Change the operation's row, if the lease is still ours. Raises LeaseLost."""
-        rows = Operation.objects.filter(pk=self.operation.pk, lease_token=self.token).update(
-            **values
-        )
-        if rows != 1:
+        if not UPDATE(values, pk=self.operation.pk, token=self.token):
             raise LeaseLost(f"the lease of operation {self.operation.uuid} was lost")
         for name, value in values.items():
             setattr(self.operation, name, value)

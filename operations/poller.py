@@ -16,6 +16,7 @@ from django.conf import settings
 from django.db.models import Q
 from django.db.models.functions import Now
 
+from accounts.sql import execute, rows
 from clusters.connect import connect
 from clusters.models import Cluster
 from operations import progress, queue
@@ -69,11 +70,16 @@ def poll_cluster(pk: int) -> float | None:
     return delay
 
 
+OUTSTANDING = """
+    SELECT id, upid FROM operations_operation
+    WHERE cluster_id = %s AND state = 'running' AND upid <> '' AND task_exit = ''
+"""
+
+
 def outstanding_on(pk: int) -> dict[str, dict[str, int]]:
     """UPIDs of the Proxmox tasks that operations wait for, with their keys, by node."""
     by_node: dict[str, dict[str, int]] = defaultdict(dict)
-    waiting = Operation.objects.filter(cluster_id=pk, state=RUNNING, task_exit="").exclude(upid="")
-    for operation, upid in waiting.order_by().values_list("pk", "upid"):
+    for operation, upid in rows(OUTSTANDING, [pk], prepare=True):
         by_node[Upid.parse(upid).node][upid] = operation
     return by_node
 
@@ -111,12 +117,16 @@ def spare(seen: list[int]) -> None:
     ).update(due_at=Now() + 2 * half)
 
 
+ENDED = """
+    UPDATE operations_operation SET task_exit = %(exit)s, due_at = statement_timestamp()
+    WHERE id = %(pk)s AND upid = %(upid)s AND task_exit = '' AND state = %(running)s
+"""
+
+
 def note_end(operation: Operation, exit_status: str) -> None:
     """Store how the task ended and make the operation due; harmless if somebody was faster."""
-    rows = Operation.objects.filter(
-        pk=operation.pk, upid=operation.upid, task_exit="", state=RUNNING
-    ).update(task_exit=exit_status, due_at=Now())
-    if rows:
+    ended = {"pk": operation.pk, "upid": operation.upid, "exit": exit_status, "running": RUNNING}
+    if execute(ENDED, ended, prepare=True):
         queue.hint(operation)
 
 

@@ -133,7 +133,7 @@ def write(together: list[Asked]) -> None:
             fitting = creation.fit(again, capacity, headroom, at_least=asked.at_least)
             made.append(asked.context.run(with_operations, fitting, asked))
         _INSERT([vm for its in made for vm, _ in its])
-        write_down([operation for its in made for _, operation in its])
+        write_down([operation for its in made for _, operation in its], subjects_are_new=True)
         for asked, its in zip(together, made, strict=True):
             asked.context.run(idempotency.note, [operation for _, operation in its])
     for asked, its in zip(together, made, strict=True):

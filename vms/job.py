@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from accounts.prepared import Prepared, Slot
 from operations import lanes
 from operations.enqueue import secrets_of
 from operations.models import Operation
@@ -219,8 +220,11 @@ def owner_of(upid: Upid) -> str:
     return f"{upid.user}!{upid.tokenid}" if upid.tokenid else upid.user
 
 
+SUBJECT = Prepared(lambda: VirtualMachine.objects.filter(uuid=Slot("uuid")).order_by())
+
+
 def open_job(operation: Operation, client: Client) -> VmJob:
-    vm = VirtualMachine.objects.subject_of(operation).first()
+    vm = next(iter(SUBJECT(uuid=operation.subject)), None)
     if vm is None:
         raise StepFailed("vm_gone", "Izvor's record of the VM was removed meanwhile.")
     return VmJob(operation=operation, client=client, vm=vm)

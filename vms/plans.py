@@ -56,11 +56,10 @@ from vms.steps.user_data import (
 )
 from vms.template_job import TemplateJob, open_template_job
 
-# One that is being made says so already.
 CLAIM_VMS = """
     UPDATE vms_virtualmachine AS vm SET doing = wanted.kind, task = wanted.task
     FROM unnest(%s::uuid[], %s::text[], %s::uuid[]) AS wanted (vm, kind, task)
-    WHERE vm.uuid = wanted.vm AND vm.task IS DISTINCT FROM wanted.task
+    WHERE vm.uuid = wanted.vm
 """
 
 

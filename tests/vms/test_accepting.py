@@ -124,8 +124,8 @@ def test_a_database_that_goes_away_is_told_to_all_who_were_written_together(
 ):
     """Whether the rows are there nobody knows, so nobody writes them again."""
 
-    def write_down(operations: list[Operation]) -> None:
-        enqueue.write_down(operations)
+    def write_down(operations: list[Operation], **more: Any) -> None:
+        enqueue.write_down(operations, **more)
         if len(operations) > 1:
             raise OperationalError("the connection is lost")
 
@@ -140,8 +140,8 @@ def test_a_database_that_goes_away_is_told_to_all_who_were_written_together(
 def test_what_postgres_refuses_one_is_told_to_that_one(cluster, sim, operator, sizes, monkeypatch):
     """A deadlock is an OperationalError too, and says that nothing was committed."""
 
-    def write_down(operations: list[Operation]) -> None:
-        enqueue.write_down(operations)
+    def write_down(operations: list[Operation], **more: Any) -> None:
+        enqueue.write_down(operations, **more)
         if any(operation.subject_label.endswith("new-2") for operation in operations):
             raise OperationalError("deadlock") from DeadlockDetected()
 
