@@ -259,8 +259,9 @@ def call(operation: Operation) -> None:
 
 
 def _call_all(called: set[int]) -> None:
-    for operation in Operation.objects.filter(pk__in=called).order_by("pk"):
-        call(operation)
+    for pk in sorted(called):
+        for operation in queue.HINTED(pk=pk):
+            call(operation)
 
 
 def _lock(cluster_id: int) -> None:

@@ -20,7 +20,7 @@ from accounts.sql import execute, rows
 from clusters.connect import connect
 from clusters.models import Cluster
 from operations import progress, queue
-from operations.models import RUNNING, Operation
+from operations.models import RUNNING
 from proxmox import Client, ProxmoxError, Unreachable, Upid
 
 log = structlog.get_logger(__name__)
@@ -88,33 +88,36 @@ def poll_node(client: Client, node: str, outstanding: dict[str, int]) -> dict[st
     """Note whose tasks have ended; gives those that run."""
     tasks = client.tasks(node, source="active", limit=5000, timeout_s=CALL_S)
     running = {str(task.upid) for task in tasks if task.is_running}
-    others = [key for upid, key in outstanding.items() if upid not in running]
-    for operation in Operation.objects.filter(pk__in=others).exclude(upid=""):
+    for upid, key in outstanding.items():
+        if upid in running:
+            continue
         try:
-            status = client.task_status(Upid.parse(operation.upid), timeout_s=CALL_S)
+            status = client.task_status(Upid.parse(upid), timeout_s=CALL_S)
         except Unreachable:
             raise
         except ProxmoxError as error:
             # Unknown yet, or unreadable: the operation asks for itself now and then.
-            log.info("task_unread", upid=operation.upid, error=str(error))
+            log.info("task_unread", upid=upid, error=str(error))
             continue
         if not status.is_running:
-            note_end(operation, status.exit_status or "unexpected status")
+            note_end(key, upid, status.exit_status or "unexpected status")
     return {upid: key for upid, key in outstanding.items() if upid in running}
+
+
+SPARED = """
+    UPDATE operations_operation
+    SET due_at = statement_timestamp() + make_interval(secs => %(backstop_s)s)
+    WHERE id = ANY(%(seen)s) AND due_at > statement_timestamp()
+        AND due_at < statement_timestamp() + make_interval(secs => %(backstop_s)s / 2)
+        AND silent_since IS NULL AND crashed_since IS NULL AND cancel_requested_at IS NULL
+"""
 
 
 def spare(seen: list[int]) -> None:
     """Whose task was just seen running need not ask for it: two thousand would ask 133 times a
     second. Who is due has its reason, as has who waits for more than the task."""
-    half = datetime.timedelta(seconds=BACKSTOP_S / 2)
-    Operation.objects.filter(
-        pk__in=seen,
-        due_at__gt=Now(),
-        due_at__lt=Now() + half,
-        silent_since=None,
-        crashed_since=None,
-        cancel_requested_at=None,
-    ).update(due_at=Now() + 2 * half)
+    if seen:
+        execute(SPARED, {"seen": seen, "backstop_s": BACKSTOP_S})
 
 
 ENDED = """
@@ -123,11 +126,12 @@ ENDED = """
 """
 
 
-def note_end(operation: Operation, exit_status: str) -> None:
+def note_end(pk: int, upid: str, exit_status: str) -> None:
     """Store how the task ended and make the operation due; harmless if somebody was faster."""
-    ended = {"pk": operation.pk, "upid": operation.upid, "exit": exit_status, "running": RUNNING}
+    ended = {"pk": pk, "upid": upid, "exit": exit_status, "running": RUNNING}
     if execute(ENDED, ended, prepare=True):
-        queue.hint(operation)
+        for operation in queue.HINTED(pk=pk):
+            queue.hint(operation)
 
 
 def clusters_with_tasks() -> list[int]:

@@ -9,6 +9,7 @@ from django.db.models.functions import Now
 from kombu.exceptions import OperationalError
 
 from accounts.pause import Pause
+from accounts.prepared import Prepared, Slot
 from accounts.sql import after_commit
 from events.words import say_on_commit
 from operations.models import QUEUED, UNFINISHED, Operation
@@ -21,6 +22,14 @@ CHANNEL = f"{settings.REDIS_PREFIX}:ended"
 BEGUN, NOT_BEGUN = 0, 9
 _SEPARATOR = "\x06\x16"
 _pause = Pause(1.0)
+# One operation, with what a hint says of it.
+HINTED = Prepared(
+    lambda: (
+        Operation.objects.filter(pk=Slot("pk"))
+        .only("kind", "subject_label", "step", "state")
+        .order_by()
+    )
+)
 
 
 def wake(operation: Operation, *, priority: int | None = None, **values: str) -> None:

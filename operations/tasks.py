@@ -21,7 +21,8 @@ MOST_HINTS = 500
 def turn(pk: int) -> None:
     delay = engine.take_turn(pk)
     if delay is not None and delay <= 5:
-        queue.hint(Operation.objects.get(pk=pk), delay_s=delay)
+        for operation in queue.HINTED(pk=pk):
+            queue.hint(operation, delay_s=delay)
 
 
 @shared_task(name="operations.poll")  # type: ignore[untyped-decorator]

@@ -227,13 +227,15 @@ def find_template(wanted: str, *, cluster: str, by: Actor) -> Template:
 
     Raises InvalidInput (unknown, ambiguous), Unavailable (its cluster is).
     """
-    where = {"cluster": find_cluster(cluster).pk if cluster else None, **slots_of(by)}
+    where = {"cluster": cluster, **slots_of(by)}
     found, kinds = [], {"in_cluster": bool(cluster), **sight_of(by)}
     vmid = as_vmid(wanted)
     if vmid is not None:
         found = templates("vmid", **kinds)(wanted=vmid, **where)
     found = found or templates("name", **kinds)(wanted=wanted, **where)
     if not found:
+        if cluster:
+            find_cluster(cluster)
         raise InvalidInput(
             "template", f"There is no template {wanted!r}.", code="template_not_found"
         )
@@ -264,7 +266,8 @@ def templates(
         seen = Template.objects.visible_to(
             anybody(is_operator=is_operator, has_project=has_project)
         )
-        seen = seen.filter(cluster=Slot("cluster")) if in_cluster else seen
+        if in_cluster:
+            seen = seen.filter(cluster__name=Slot("cluster"), cluster__is_enabled=True)
         seen = seen if field == "vmid" else seen.originals()
         return seen.filter(**{field: Slot("wanted")}).select_related("cluster")
 

@@ -227,4 +227,6 @@ def open_job(operation: Operation, client: Client) -> VmJob:
     vm = next(iter(SUBJECT(uuid=operation.subject)), None)
     if vm is None:
         raise StepFailed("vm_gone", "Izvor's record of the VM was removed meanwhile.")
+    # The same cluster, which was read with the operation.
+    vm.cluster = operation.cluster
     return VmJob(operation=operation, client=client, vm=vm)

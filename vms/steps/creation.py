@@ -6,6 +6,8 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+from accounts.prepared import Prepared, Slot
+from clusters.models import Node
 from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
 from operations.refusals import Refusal
 from proxmox import Conflict, NotFound, OutcomeUnknown, ProxmoxError, Upid
@@ -121,11 +123,13 @@ def save_but(job: VmJob, *names: str) -> None:
     observe.save(job.vm, {name: value for name, value in values.items() if name not in names})
 
 
+NODES = Prepared(lambda: Node.objects.filter(cluster=Slot("cluster"), name=Slot("name")).order_by())
+
+
 def leave_dead_node(job: VmJob) -> Wait | None:
     """Nothing was asked for yet: a VM whose chosen node is down goes to another, if it may."""
     node = job.vm.node
-    there = job.operation.cluster.nodes.filter(name=node).first()
-    if there is not None and there.is_online:
+    if any(there.is_online for there in NODES(cluster=job.operation.cluster_id, name=node)):
         return None
     capacity = Capacity(job.operation.cluster)
     try:
