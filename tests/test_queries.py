@@ -90,7 +90,7 @@ def test_many_are_counted_once_in_a_while_and_for_each_by_itself(
 def test_a_creation_takes_a_stated_number_of_queries(cluster, project, django_assert_num_queries):
     client = client_with(project, MEMBER)
     client.get(f"{API}/nothing")
-    asked = {"name": "web", "template": "ubuntu-21.04", "size": "small"}
+    asked = {"name": "web", "template": "ubuntu-22.04", "size": "small"}
     client.post(f"{API}/vms", asked)
     with django_assert_num_queries(OF_A_CREATION):
         assert client.post(f"{API}/vms", asked).status_code == 202
@@ -102,7 +102,7 @@ def test_a_batch_takes_the_same_queries_for_many_as_for_few(
 ):
     client = client_with(project, MEMBER)
     client.get(f"{API}/nothing")
-    asked = {"name": "web", "template": "ubuntu-21.04", "cores": 1, "memory": 256}
+    asked = {"name": "web", "template": "ubuntu-22.04", "cores": 1, "memory": 256}
     # Makes the cursor of VMIDs, and the lanes of the nodes.
     client.post(f"{API}/vms", {**asked, "count": 40})
     with django_assert_num_queries(OF_A_BATCH):
