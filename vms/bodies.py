@@ -6,21 +6,31 @@ five thousand of them, and most of the time that a list takes.
 
 from __future__ import annotations
 
-import datetime
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import orjson
-from django.db.models import FloatField, Func, TextField, Value
+from django.db.models import (
+    BooleanField,
+    Case,
+    ExpressionWrapper,
+    F,
+    FloatField,
+    Func,
+    Q,
+    TextField,
+    Value,
+    When,
+)
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Cast, Coalesce, NullIf
+from django.db.models.functions import Cast, Coalesce, Greatest, NullIf
 
 from accounts.prepared import Columns
 from accounts.rest import Keys
 from clusters.models import ONLINE
 from operations.models import Operation
-from vms.models import Snapshot, VirtualMachine, disk_gib_of
+from vms.models import GIB, Snapshot, VirtualMachine
 
 
 class Json(Func):
@@ -51,14 +61,29 @@ def usage(field: str) -> Combinable:
     return Coalesce(f"usage__{field}", 0, output_field=FloatField())
 
 
-def moment(field: str) -> Combinable:
+def moment(field: str | Combinable) -> Combinable:
     """As RFC 3339 has it."""
-    form = """to_char(%(expressions)s AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
+    form = """to_char((%(expressions)s) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
     return Func(field, template=form, output_field=TextField())
 
 
-# What is shown as it stands in the row, or nearly: Postgres writes it down, since reading forty
-# values and writing them again takes Python longer than all else in a list.
+def rounded(field: str | Combinable, unit: int = 1) -> Combinable:
+    """In units, with two decimals where it has some."""
+    form = f"trim_scale(round((%(expressions)s)::numeric / {unit}, 2))"
+    return Func(field, template=form, output_field=FloatField())
+
+
+# When it was last looked at: itself, or in the list (which writes no unchanged row).
+SEEN_AT = Case(
+    When(
+        Q(missing_since=None) & ~Q(synced_at=None), then=Greatest("synced_at", "cluster__seen_at")
+    ),
+    default=F("synced_at"),
+)
+IS_STALE = ~Q(missing_since=None) | ~Q(cluster__is_enabled=True) | ~Q(cluster__state=ONLINE)
+
+# Postgres writes it down, since reading forty values and writing them again takes Python longer
+# than all else in a list.
 _WRITTEN = Json(
     {
         "id": Cast("vmid", TextField()),
@@ -77,11 +102,13 @@ _WRITTEN = Json(
         "size": "size__name",
         "cores": "cores",
         "memory": "memory_mib",
+        "disk_size": rounded("disk_bytes", GIB),
         "ip_address": "ip_address",
         "ipv6_address": "ipv6_address",
         "mac_address": unless_empty("mac_address"),
         "network": unless_empty("network"),
         "cloud_init": "cloud_init",
+        "cpu_usage": rounded(usage("cpu_percent")),
         "memory_used": usage("memory_used_bytes"),
         "disk_read": usage("disk_read_bytes"),
         "disk_write": usage("disk_write_bytes"),
@@ -93,21 +120,11 @@ _WRITTEN = Json(
         "last_error": unless_empty("last_error"),
         "created_at": moment("created_at"),
         "updated_at": moment("updated_at"),
+        "synced_at": moment(SEEN_AT),
+        "stale": ExpressionWrapper(IS_STALE, output_field=BooleanField()),
     }
 )
-COLUMNS = Columns(
-    lambda: VirtualMachine.objects.values_list(
-        "pk",
-        _WRITTEN,
-        "disk_bytes",
-        usage("cpu_percent"),
-        "synced_at",
-        "missing_since",
-        "cluster__seen_at",
-        "cluster__is_enabled",
-        "cluster__state",
-    )
-)
+COLUMNS = Columns(lambda: VirtualMachine.objects.values_list("pk", _WRITTEN))
 
 
 def vm_body(vm: VirtualMachine) -> dict[str, Any]:
@@ -125,7 +142,7 @@ def bodies_of_subjects(operations: Sequence[Operation]) -> list[dict[str, Any]]:
     found = COLUMNS.where(
         "uuid = ANY(%s)", [[operation.subject for operation in operations]], prepare=True
     )
-    bodies = {body["uuid"]: body for body in (body_of(*row) for row in found)}
+    bodies = {body["uuid"]: body for body in (orjson.loads(written) for _, written in found)}
     return [bodies[str(operation.subject)] for operation in operations]
 
 
@@ -134,53 +151,12 @@ def documents_of(keys: Keys) -> list[tuple[int, orjson.Fragment]]:
     found = COLUMNS.where(
         f"id = ANY(ARRAY({keys.sql})) ORDER BY 1", keys.params, prepare=keys.prepare
     )
-    return [(row[0], document_of(*row)) for row in found]
+    return [(pk, orjson.Fragment(written)) for pk, written in found]
 
 
 def _body(key: str, value: int | uuid.UUID | None) -> dict[str, Any]:
-    (row,) = COLUMNS.where(f"{key} = %s", [value], prepare=True)
-    return body_of(*row)
-
-
-def body_of(pk: int, written: str, *values: Any) -> dict[str, Any]:
-    """From a row of COLUMNS."""
-    return {**orjson.loads(written), **reckoned(*values)}
-
-
-def document_of(pk: int, written: str, *values: Any) -> orjson.Fragment:
-    """The same, as JSON."""
-    more = orjson.dumps(reckoned(*values), option=orjson.OPT_UTC_Z)
-    return orjson.Fragment(b"".join((written[:-1].encode(), b",", more[1:])))
-
-
-def reckoned(
-    disk_bytes: int,
-    cpu_percent: float,
-    synced_at: datetime.datetime | None,
-    missing_since: datetime.datetime | None,
-    cluster_seen_at: datetime.datetime | None,
-    cluster_is_enabled: bool,
-    cluster_state: str,
-) -> dict[str, Any]:
-    """What is shown and stands in no column."""
-    is_stale = missing_since is not None or not cluster_is_enabled
-    return {
-        "disk_size": disk_gib_of(disk_bytes),
-        "cpu_usage": round(cpu_percent, 2),
-        "synced_at": seen_at(missing_since, synced_at, cluster_seen_at),
-        "stale": is_stale or cluster_state != ONLINE,
-    }
-
-
-def seen_at(
-    missing_since: datetime.datetime | None,
-    synced_at: datetime.datetime | None,
-    cluster_seen_at: datetime.datetime | None,
-) -> datetime.datetime | None:
-    """When it was last looked at: itself, or in the list (which writes no unchanged row)."""
-    if missing_since is not None or synced_at is None:
-        return synced_at
-    return max(synced_at, cluster_seen_at or synced_at)
+    ((_, written),) = COLUMNS.where(f"{key} = %s", [value], prepare=True)
+    return orjson.loads(written)  # type: ignore[no-any-return]
 
 
 def snapshot_body(snapshot: Snapshot, vmid: int) -> dict[str, Any]:

@@ -59,11 +59,6 @@ MIB, GIB = 1024**2, 1024**3
 SETTLED_AFTER = datetime.timedelta(seconds=15)
 
 
-def disk_gib_of(disk_bytes: int) -> float:
-    """GiB, as a whole number where it is one."""
-    return round(disk_bytes / GIB, 2) if disk_bytes % GIB else disk_bytes // GIB
-
-
 # `/vms/sizes` is a path of its own, and a size's name goes into one.
 IS_SIZE_NAME = RegexValidator(
     r"^[a-z0-9][a-z0-9_-]{0,39}$",
@@ -230,7 +225,8 @@ class VirtualMachine(models.Model):
     @property
     def disk_gib(self) -> float:
         """GiB, as a whole number where it is one."""
-        return disk_gib_of(self.disk_bytes)
+        size = self.disk_bytes
+        return round(size / GIB, 2) if size % GIB else size // GIB
 
 
 def protected_in_proxmox(what: str) -> str:

@@ -31,7 +31,7 @@ from templates_app.models import Template
 from vms import charts, console
 from vms.admin import filters, shown
 from vms.admin.verbs import OF_A_SNAPSHOT, VERBS
-from vms.bodies import seen_at
+from vms.bodies import SEEN_AT
 from vms.models import VirtualMachine
 from vms.series import TIMEFRAMES, read_points
 
@@ -130,7 +130,7 @@ class VirtualMachineAdmin(EventsAreHistory, LiveMixin, LiveListMixin, VerbsMixin
         """Deleted ones too: tasks and events lead to them."""
         if not object_id.isdecimal() or len(object_id) > 18:
             return None
-        rows = VirtualMachine.objects.filter(pk=object_id)
+        rows = VirtualMachine.objects.filter(pk=object_id).annotate(seen_at=SEEN_AT)
         found = shown.with_tasks(list(rows.select_related("cluster", "project", "size", "usage")))
         return found[0] if found else None
 
@@ -231,7 +231,7 @@ class VirtualMachineAdmin(EventsAreHistory, LiveMixin, LiveListMixin, VerbsMixin
             "warnings": shown.warnings(row),
             "hardware": shown.hardware(row),
             "usage": shown.usage_now(row),
-            "seen": moment(seen_at(row.missing_since, row.synced_at, row.cluster.seen_at)),
+            "seen": moment(row.seen_at),
             "snapshots": snapshots,
             "snapshots_seen": moment(row.snapshots_at),
             "tasks": [shown.task_row(task) for task in recent.order_by("-pk")[:TASKS_SHOWN]],
