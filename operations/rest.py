@@ -258,14 +258,19 @@ def steps_body(operation: Operation | Shown) -> list[dict[str, Any]]:
     """The steps taken, the present one, and those to come."""
     taken = {step["name"]: step for step in operation.steps}
     names = [step["name"] for step in operation.steps]
+    if not operation.is_ended:
+        names += [name for name in steps_to_come(operation) if name not in names]
+    return [_step_body(operation, name, taken.get(name)) for name in names]
+
+
+def steps_to_come(operation: Operation | Shown) -> list[str]:
+    """The present one first; none of a plan that this version does not know."""
     try:
         plan = plan_for(operation.kind)
-        line = [step.name for step in plan.line(is_undoing=operation.is_undoing)]
     except UnknownHere:
-        line = []
-    to_come = line[line.index(operation.step) :] if operation.step in line else []
-    names += [name for name in to_come if name not in names] if not operation.is_ended else []
-    return [_step_body(operation, name, taken.get(name)) for name in names]
+        return []
+    line = [step.name for step in plan.line(is_undoing=operation.is_undoing)]
+    return line[line.index(operation.step) :] if operation.step in line else []
 
 
 def _step_body(
