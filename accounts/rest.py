@@ -24,7 +24,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.actors import Actor, anybody, sight_of, slots_of
-from accounts.prepared import filled
+from accounts.prepared import Columns, filled
 from accounts.sql import rows
 
 LIMIT_MAX = 1000
@@ -137,6 +137,13 @@ class Keys:
         # In the text: a plan for any limit is none for a page.
         sql = f"{sql} ORDER BY pk {'DESC' if backwards else 'ASC'} LIMIT {most:d}"
         return Keys(sql, params, self.prepare)
+
+    def rows_of(self, columns: Columns, *, backwards: bool = False) -> list[tuple[Any, ...]]:
+        """Their rows, in the order of a list; the key is the first of the columns."""
+        order = "DESC" if backwards else "ASC"
+        return columns.where(
+            f"id = ANY(ARRAY({self.sql})) ORDER BY 1 {order}", self.params, prepare=self.prepare
+        )
 
     def count(self) -> int:
         sql = f"SELECT count(*) FROM ({self.sql}) AS found"  # noqa: S608

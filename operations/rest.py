@@ -204,10 +204,7 @@ TEXTS = [Shown._fields.index(name) for name in ("placement", "steps")]
 
 def tasks_of(keys: Keys) -> list[tuple[int, dict[str, Any]]]:
     """As the API shows them, each with its key, the newest first."""
-    found = COLUMNS.where(
-        f"id = ANY(ARRAY({keys.sql})) ORDER BY 1 DESC", keys.params, prepare=keys.prepare
-    )
-    return [(row[0], task_body(_read(row))) for row in found]
+    return [(row[0], task_body(_read(row))) for row in keys.rows_of(COLUMNS, backwards=True)]
 
 
 def _read(row: tuple[Any, ...]) -> Shown:

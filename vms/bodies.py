@@ -148,10 +148,7 @@ def bodies_of_subjects(operations: Sequence[Operation]) -> list[dict[str, Any]]:
 
 def documents_of(keys: Keys) -> list[tuple[int, orjson.Fragment]]:
     """Each with its key, in their order: its body as JSON."""
-    found = COLUMNS.where(
-        f"id = ANY(ARRAY({keys.sql})) ORDER BY 1", keys.params, prepare=keys.prepare
-    )
-    return [(pk, orjson.Fragment(written)) for pk, written in found]
+    return [(pk, orjson.Fragment(written)) for pk, written in keys.rows_of(COLUMNS)]
 
 
 def _body(key: str, value: int | uuid.UUID | None) -> dict[str, Any]:

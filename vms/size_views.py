@@ -10,13 +10,16 @@ from rest_framework.response import Response
 from rest_framework.viewsets import ViewSet
 
 from accounts.permissions import MayUseApi, OperatorsChange
+from accounts.prepared import Columns
 from accounts.rest import (
     PAGING,
+    Keys,
+    Listed,
     StrictSerializer,
     actor_of,
     is_storable,
     listing,
-    page_of,
+    page_by_keys,
     parse,
     refuse_unknown_params,
 )
@@ -63,13 +66,27 @@ def find_size(name: str) -> Size:
     return size
 
 
+SIZES = Listed(lambda by, asked: Size.objects.all())
+SHOWN = ("name", "cores", "memory_mib", "disk_gib", "description")
+ROWS = Columns(lambda: Size.objects.values_list("pk", *SHOWN))
+
+
+def sizes_of(keys: Keys) -> list[tuple[int, dict[str, Any]]]:
+    return [(pk, body_of(*values)) for pk, *values in keys.rows_of(ROWS)]
+
+
 def size_body(size: Size) -> dict[str, Any]:
+    return body_of(*(getattr(size, name) for name in SHOWN))
+
+
+def body_of(name: str, cores: int, memory: int, disk_size: int, description: str) -> dict[str, Any]:
+    """As the API shows it."""
     return {
-        "name": size.name,
-        "cores": size.cores,
-        "memory": size.memory_mib,
-        "disk_size": size.disk_gib,
-        "description": size.description,
+        "name": name,
+        "cores": cores,
+        "memory": memory,
+        "disk_size": disk_size,
+        "description": description,
     }
 
 
@@ -81,8 +98,7 @@ class SizeViewSet(ViewSet):
 
     def list(self, request: Request) -> Response:
         refuse_unknown_params(request, PAGING)
-        rows, page = page_of(request, Size.objects.all())
-        return listing("sizes", [size_body(size) for size in rows], page)
+        return listing("sizes", *page_by_keys(request, SIZES, {}, sizes_of))
 
     def retrieve(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, set())

@@ -19,17 +19,16 @@ TAKE = """
     ), looked_at AS (
         SELECT cluster_id, first, least(first + %(looked_at)s - 1, %(max)s) AS last FROM held
     ), free AS (
-        SELECT vmid FROM looked_at, generate_series(first, last) AS series (vmid)
-        WHERE 0 = (
-            SELECT count(*) FROM vms_virtualmachine
-            WHERE cluster_id = %(cluster)s AND vmid = series.vmid AND deleted_at IS NULL
-        ) AND 0 = (
-            SELECT count(*) FROM templates_app_template
-            WHERE cluster_id = %(cluster)s AND vmid = series.vmid AND missing_since IS NULL
-        ) AND 0 = (
-            SELECT count(*) FROM vms_givenupvmid
-            WHERE cluster_id = %(cluster)s AND vmid = series.vmid AND until > now()
-        )
+        SELECT generate_series(first, last) AS vmid FROM looked_at
+        EXCEPT
+        SELECT vmid FROM looked_at JOIN vms_virtualmachine USING (cluster_id)
+        WHERE vmid BETWEEN first AND last AND deleted_at IS NULL
+        EXCEPT
+        SELECT vmid FROM looked_at JOIN templates_app_template USING (cluster_id)
+        WHERE vmid BETWEEN first AND last AND missing_since IS NULL
+        EXCEPT
+        SELECT vmid FROM looked_at JOIN vms_givenupvmid USING (cluster_id)
+        WHERE vmid BETWEEN first AND last AND until > now()
         ORDER BY vmid LIMIT %(count)s
     ), moved AS (
         UPDATE clusters_vmidcursor AS cursor

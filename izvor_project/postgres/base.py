@@ -20,7 +20,7 @@ class PreparedCursor(psycopg.Cursor[tuple[Any, ...]]):
     """Values go beside the statement, and Postgres keeps it for this connection, planned."""
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
-        return super().execute(query, params, **{**options, "prepare": True})
+        return super().execute(query, params, prepare=True, **options)
 
 
 class DatabaseWrapper(base.DatabaseWrapper):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 from django.db import connection
 from django.utils import timezone
 
+from accounts.sql import rows
 from clusters.models import VmidCursor
 from operations.refusals import Conflict
 from templates_app.models import Template
@@ -40,6 +42,29 @@ def test_they_go_upward_past_all_that_have_an_owner(cluster):
     GivenUpVmid.objects.create(cluster=cluster, vmid=5005, vm=vm, until=later)
     assert vmids.next_vmids(cluster, 3) == [5000, 5003, 5006]
     assert vmids.next_vmid(cluster) == 5007
+
+
+def test_a_window_is_one_look_at_each_table(cluster):
+    """Not one for each number: while Postgres has no statistics of a new cluster, each was a look
+    at all its VMs, and the first creation on a full one waited for seconds."""
+    narrow(cluster, 5000, 5999)
+    wanted = {"cluster": cluster.pk, "min": 5000, "max": 5999, "looked_at": 100, "count": 1}
+    ((explained,),) = rows(f"EXPLAIN (ANALYZE, FORMAT JSON) {vmids.TAKE}", wanted)
+    looks = {
+        node["Relation Name"]: node["Actual Loops"]
+        for node in nodes_of(explained[0]["Plan"])
+        if "Relation Name" in node
+    }
+    assert looks == {
+        "clusters_vmidcursor": 1,
+        "vms_virtualmachine": 1,
+        "templates_app_template": 1,
+        "vms_givenupvmid": 1,
+    }
+
+
+def nodes_of(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    return [plan, *(node for part in plan.get("Plans", []) for node in nodes_of(part))]
 
 
 def test_what_is_gone_gives_its_number_back(cluster):
