@@ -11,10 +11,10 @@ who waits takes no turn until then: a thousand in line cost the workers nothing.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
+from typing import Any
 
 from django.db import transaction
 
@@ -210,42 +210,51 @@ def _let_pass(cluster_id: int) -> set[int]:
     return {operation for (operation,) in rows(ADMISSION, [cluster_id])}
 
 
-# Of each, of each lane where it waits: how many are through or wait before it.
+# Of each lane where it waits: how many are through or wait before it.
 BEFORE = """
-    SELECT mine.operation_id, lane.key, lane."limit", count(other.id)
+    SELECT lane.key, lane."limit", count(other.id)
     FROM operations_laneticket AS mine JOIN operations_lane AS lane ON lane.id = mine.lane_id
     LEFT JOIN operations_laneticket AS other
         ON other.lane_id = lane.id
         AND (other.is_through OR other.operation_id < mine.operation_id)
-    WHERE mine.operation_id = ANY(%s) AND NOT mine.is_through
-    GROUP BY mine.operation_id, lane.id ORDER BY lane.key
+    WHERE mine.operation_id = %s AND NOT mine.is_through
+    GROUP BY lane.id ORDER BY lane.key
 """
 
 
 def _place(operation: Operation) -> Place | None:
     """Where it waits, None when it is through."""
-    found = _before([operation])[operation.pk]
+    found = rows(BEFORE, [operation.pk])
     # An operator may have raised a limit in this moment: then it is called at once.
     return _full(found) or (Place(found[0][0], found[0][1], 1) if found else None)
 
 
+# Those that wait, and have not as many before them in any of their lanes as it takes. Most have
+# hundreds, of which no more are counted.
+ROOM = """
+    SELECT mine.operation_id
+    FROM operations_laneticket AS mine JOIN operations_lane AS lane ON lane.id = mine.lane_id
+    WHERE mine.operation_id = ANY(%s) AND NOT mine.is_through
+    GROUP BY mine.operation_id
+    HAVING bool_and(lane."limit" > (
+        SELECT count(*) FROM (
+            SELECT FROM operations_laneticket AS other
+            WHERE other.lane_id = lane.id
+                AND (other.is_through OR other.operation_id < mine.operation_id)
+            LIMIT lane."limit"
+        ) AS before
+    ))
+"""
+
+
 def _come_if_there_is_room(waiting: Sequence[Operation]) -> None:
-    before = _before(waiting)
+    there_is = {pk for (pk,) in rows(ROOM, [[operation.pk for operation in waiting]])}
     for operation in waiting:
-        if _full(before[operation.pk]) is None:
+        if operation.pk in there_is:
             queue.wake(operation, waiting_for="")
 
 
-def _before(operations: Iterable[Operation]) -> dict[int, list[tuple[str, int, int]]]:
-    """Of each, by key: its lanes as (key, limit, how many are before it); none where it is
-    through."""
-    found = defaultdict(list)
-    for pk, key, limit, there in rows(BEFORE, [[operation.pk for operation in operations]]):
-        found[pk].append((key, limit, there))
-    return found
-
-
-def _full(lanes: Iterable[tuple[str, int, int]]) -> Place | None:
+def _full(lanes: Iterable[tuple[Any, ...]]) -> Place | None:
     """Where it has to wait longest, of lanes as (key, limit, how many are before it); None where
     all have room."""
     places = (Place(key, limit, there - limit + 1) for key, limit, there in lanes)

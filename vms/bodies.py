@@ -14,10 +14,12 @@ import orjson
 from django.db.models import (
     BooleanField,
     Case,
+    DecimalField,
     ExpressionWrapper,
     F,
-    FloatField,
     Func,
+    IntegerField,
+    JSONField,
     Q,
     TextField,
     Value,
@@ -31,6 +33,9 @@ from accounts.rest import Keys
 from clusters.models import ONLINE
 from operations.models import Operation
 from vms.models import GIB, Snapshot, VirtualMachine
+
+# Of these the text is JSON.
+PLAIN = (IntegerField, DecimalField, JSONField)
 
 
 class Json(Func):
@@ -46,7 +51,9 @@ class Json(Func):
         for name, one in zip(self.names, self.get_source_expressions(), strict=True):
             sql, own = compiler.compile(one)
             before = "," if parts else "{"
-            parts.append(f"""'{before}"{name}":', coalesce(to_json({sql})::text, 'null')""")
+            # A number's text is its JSON, and to_json finds out anew what it is given.
+            value = f"({sql})" if isinstance(one.output_field, PLAIN) else f"to_json({sql})"
+            parts.append(f"""'{before}"{name}":', coalesce({value}::text, 'null')""")
             params += own
         # Sooner than json_build_object, and without its spaces.
         return f"concat({', '.join(parts)}, '}}')", params
@@ -58,19 +65,19 @@ def unless_empty(field: str) -> Combinable:
 
 def usage(field: str) -> Combinable:
     """A VM that never ran has none."""
-    return Coalesce(f"usage__{field}", 0, output_field=FloatField())
+    return Coalesce(f"usage__{field}", 0)
 
 
 def moment(field: str | Combinable) -> Combinable:
     """As RFC 3339 has it."""
-    form = """to_char((%(expressions)s) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')"""
-    return Func(field, template=form, output_field=TextField())
+    form = """left(to_json((%(expressions)s) AT TIME ZONE 'UTC')::text, -1) || 'Z"'"""
+    return Func(field, template=form, output_field=JSONField())
 
 
 def rounded(field: str | Combinable, unit: int = 1) -> Combinable:
     """In units, with two decimals where it has some."""
     form = f"trim_scale(round((%(expressions)s)::numeric / {unit}, 2))"
-    return Func(field, template=form, output_field=FloatField())
+    return Func(field, template=form, output_field=DecimalField())
 
 
 # When it was last looked at: itself, or in the list (which writes no unchanged row).
@@ -108,7 +115,7 @@ _WRITTEN = Json(
         "mac_address": unless_empty("mac_address"),
         "network": unless_empty("network"),
         "cloud_init": "cloud_init",
-        "cpu_usage": rounded(usage("cpu_percent")),
+        "cpu_usage": rounded(Coalesce("usage__cpu_percent", 0.0)),
         "memory_used": usage("memory_used_bytes"),
         "disk_read": usage("disk_read_bytes"),
         "disk_write": usage("disk_write_bytes"),
