@@ -6,8 +6,8 @@ of ours. What is always asked alike is put together by its first use, with slots
     _NAMED = Prepared(lambda: Size.objects.filter(name=Slot("name")))
     _NAMED(name="small")   # as list(Size.objects.filter(name="small"))
 
-For what many requests need; everywhere else a queryset does. Values go to Postgres as they are, so
-a None is equal to nothing.
+`Insert` and `Update` do so for writing. For what many requests and turns need; everywhere else a
+queryset does. Values of slots go to Postgres as they are, so a None is equal to nothing.
 """
 
 from __future__ import annotations
