@@ -120,8 +120,7 @@ class ApiTokenManager(models.Manager["ApiToken"]):
 
     def find(self, text: str) -> ApiToken | None:
         """The usable token with this text."""
-        found = _OF_SECRET(secret_hash=_hash(text), now=timezone.now())
-        return next(iter(found), None)
+        return _OF_SECRET.first(secret_hash=_hash(text), now=timezone.now())
 
     def visible_to(self, actor: Actor) -> models.QuerySet[ApiToken]:
         """Operators see all; others those of their project that can do no more than a member."""

@@ -63,6 +63,10 @@ class Prepared(Generic[T]):
             )
         return [read(row, connection) for row in rows(sql, filled(wanted, values), prepare=True)]
 
+    def first(self, **values: Any) -> T | None:
+        """For what is one or none; it does not limit the statement."""
+        return next(iter(self(**values)), None)
+
     @cached_property
     def _put_together(self) -> tuple[str, tuple[Any, ...], bool, Reader]:
         queryset: Any = self._make()

@@ -89,7 +89,7 @@ def settle_end(operation: Operation, state: str, *, tells_plan: bool = True) -> 
     record_task_event(f"task.{state}", operation, by=operation.by, **why)
     queue.announce_end(operation)
     measures.note_end(operation, state)
-    for successor in SUCCESSOR(after=operation.pk):
+    if successor := SUCCESSOR.first(after=operation.pk):
         plan_for(successor.kind).on_claim([successor])
         take_claims([successor])
         queue.wake(successor)

@@ -92,10 +92,12 @@ def write_down(operations: list[Operation], *, subjects_are_new: bool = False, *
     for one in operations:
         one.planned = plan.names
         one.waiting_for = f"task {one.after.uuid} ({one.after}) to end" if one.after else ""
+    # Who waits behind another is due when that one ends.
+    due_in_s: dict[uuid.UUID, float] = {}
     for one, place in zip(ready, places, strict=True):
         one.waiting_for = str(place or "")
-    delays = iter([place.check_s if place else 0.0 for place in places])
-    _INSERT(operations, due_at=[next(delays) if one.after is None else None for one in operations])
+        due_in_s[one.uuid] = place.check_s if place else 0.0
+    _INSERT(operations, due_at=[due_in_s.get(one.uuid) for one in operations])
     if ready:
         if not subjects_are_new:
             plan.on_claim(ready)

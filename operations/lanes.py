@@ -269,7 +269,7 @@ def call(operation: Operation) -> None:
 
 def _call_all(called: set[int]) -> None:
     for pk in sorted(called):
-        for operation in queue.HINTED(pk=pk):
+        if operation := queue.HINTED.first(pk=pk):
             call(operation)
 
 

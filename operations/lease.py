@@ -63,7 +63,7 @@ class Lease:
         asked = {"pk": pk, "token": token, "for_s": settings.ENGINE["lease_s"]}
         if not execute(TAKE, {**asked, "unfinished": list(UNFINISHED)}, prepare=True):
             return None
-        held = next(iter(HELD(pk=pk, token=token)), None)
+        held = HELD.first(pk=pk, token=token)
         return cls(held, token, held.db_now) if held else None
 
     def now(self) -> datetime.datetime:

@@ -130,8 +130,7 @@ def note_end(pk: int, upid: str, exit_status: str) -> None:
     """Store how the task ended and make the operation due; harmless if somebody was faster."""
     ended = {"pk": pk, "upid": upid, "exit": exit_status, "running": RUNNING}
     if execute(ENDED, ended, prepare=True):
-        for operation in queue.HINTED(pk=pk):
-            queue.hint(operation)
+        queue.hint_at(pk)
 
 
 def clusters_with_tasks() -> list[int]:

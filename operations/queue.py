@@ -56,6 +56,12 @@ def hint(operation: Operation, *, delay_s: float = 0, priority: int | None = Non
     )
 
 
+def hint_at(pk: int, *, delay_s: float = 0) -> None:
+    """As `hint`, by its key."""
+    if operation := HINTED.first(pk=pk):
+        hint(operation, delay_s=delay_s)
+
+
 def send(
     task: str, pk: int, *, delay_s: float = 0, shadow: str | None = None, priority: int = BEGUN
 ) -> None:

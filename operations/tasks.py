@@ -21,8 +21,7 @@ MOST_HINTS = 500
 def turn(pk: int) -> None:
     delay = engine.take_turn(pk)
     if delay is not None and delay <= 5:
-        for operation in queue.HINTED(pk=pk):
-            queue.hint(operation, delay_s=delay)
+        queue.hint_at(pk, delay_s=delay)
 
 
 @shared_task(name="operations.poll")  # type: ignore[untyped-decorator]

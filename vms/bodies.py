@@ -87,7 +87,7 @@ SEEN_AT = Case(
     ),
     default=F("synced_at"),
 )
-IS_STALE = ~Q(missing_since=None) | ~Q(cluster__is_enabled=True) | ~Q(cluster__state=ONLINE)
+IS_STALE = Q(missing_since__isnull=False) | Q(cluster__is_enabled=False) | ~Q(cluster__state=ONLINE)
 
 # Postgres writes it down, since reading forty values and writing them again takes Python longer
 # than all else in a list.

@@ -281,7 +281,7 @@ SIZES = Prepared(lambda: Size.objects.filter(name=Slot("name")).order_by())
 def find_size(name: str) -> Size | None:
     if not name:
         return None
-    size = next(iter(SIZES(name=name)), None)
+    size = SIZES.first(name=name)
     if size is None:
         known = ", ".join(Size.objects.values_list("name", flat=True))
         raise InvalidInput(

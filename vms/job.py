@@ -224,7 +224,7 @@ SUBJECT = Prepared(lambda: VirtualMachine.objects.filter(uuid=Slot("uuid")).orde
 
 
 def open_job(operation: Operation, client: Client) -> VmJob:
-    vm = next(iter(SUBJECT(uuid=operation.subject)), None)
+    vm = SUBJECT.first(uuid=operation.subject)
     if vm is None:
         raise StepFailed("vm_gone", "Izvor's record of the VM was removed meanwhile.")
     # The same cluster, which was read with the operation.

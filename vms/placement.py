@@ -30,7 +30,7 @@ CLUSTERS = Prepared(lambda: Cluster.objects.filter(name=Slot("name"), is_enabled
 
 def find_cluster(name: str) -> Cluster:
     """One that can be asked. Raises InvalidInput, Unavailable."""
-    cluster = next(iter(CLUSTERS(name=name)), None)
+    cluster = CLUSTERS.first(name=name)
     if cluster is None:
         raise InvalidInput("cluster", f"There is no cluster {name!r}.", code="cluster_not_found")
     check_online(cluster)

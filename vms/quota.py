@@ -82,7 +82,7 @@ class Headroom:
         if project is not None:
             hold(project)
         self.project = project
-        self.quota = next(iter(QUOTAS(project=project.pk)), None) if project else None
+        self.quota = QUOTAS.first(project=project.pk) if project else None
         self.used = usage_of(project) if self.quota else Amount()
         self.added = Amount()
 
