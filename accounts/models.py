@@ -6,21 +6,24 @@ import datetime
 import hashlib
 import secrets
 import uuid
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from django.conf import settings
-from django.db import connection, models
+from django.db import models
 from django.db.models import Q
 from django.utils import timezone
 
 from accounts.actors import MEMBER, OPERATOR, VIEWER, Actor
 from accounts.prepared import Prepared, Slot
+from accounts.sql import ask
 
 ROLES = [
     (VIEWER, "Viewer: reads its project"),
     (MEMBER, "Member: uses its project's VMs"),
     (OPERATOR, "Operator: everything, and the infrastructure"),
 ]
+HOLD = "SELECT FROM accounts_project WHERE id = %s FOR KEY SHARE"
 TOKEN_PREFIX = "izv_"  # noqa: S105 - the visible start of every token, no secret
 
 
@@ -48,14 +51,14 @@ class Project(models.Model):
     def __str__(self) -> str:
         return self.name
 
-    def hold(self) -> bool:
-        """Keep it from being deleted until the transaction ends; False if it is gone already.
+    def hold(self) -> Callable[[], bool]:
+        """Keep it from being deleted until the transaction ends; False if it is gone already, which
+        is told as `accounts.sql.ask` does.
 
         By the lock that a row which refers to it takes: others that hold it wait for nothing.
         """
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT FROM accounts_project WHERE id = %s FOR KEY SHARE", [self.pk])
-            return bool(cursor.fetchone() is not None)
+        answer = ask(HOLD, [self.pk], prepare=True)
+        return lambda: bool(answer())
 
 
 class Membership(models.Model):

@@ -23,7 +23,7 @@ from django.db.models.query import ModelIterable, get_related_populators
 from django.db.models.sql.compiler import SQLCompiler
 from django.db.transaction import TransactionManagementError
 
-from accounts.sql import execute, rows
+from accounts.sql import ask, execute, rows
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
@@ -54,6 +54,10 @@ class Prepared(Generic[T]):
         self._make = make
 
     def __call__(self, **values: Any) -> list[T]:
+        return self.ask(**values)()
+
+    def ask(self, **values: Any) -> Callable[[], list[T]]:
+        """As `accounts.sql.ask`."""
         sql, wanted, is_locking, read = self._put_together
         connection = connections[DEFAULT_DB_ALIAS]
         if is_locking and connection.get_autocommit():
@@ -61,7 +65,8 @@ class Prepared(Generic[T]):
             raise TransactionManagementError(
                 "select_for_update holds nothing without a transaction."
             )
-        return [read(row, connection) for row in rows(sql, filled(wanted, values), prepare=True)]
+        answer = ask(sql, filled(wanted, values), prepare=True)
+        return lambda: [read(row, connection) for row in answer()]
 
     def first(self, **values: Any) -> T | None:
         """For what is one or none; it does not limit the statement."""
@@ -117,16 +122,25 @@ class Insert(Generic[M]):
         self._reckoned = reckoned
 
     def __call__(self, new: Sequence[M], **given: Sequence[Any]) -> None:
+        self.ask(new, **given)()
+
+    def ask(self, new: Sequence[M], **given: Sequence[Any]) -> Callable[[], None]:
+        """As `accounts.sql.ask`; until it is called they have no keys."""
         sql, own, returned = self._put_together
         written = [{f.column: f.pre_save(one, True) for f in own} for one in new]
         for name, values in given.items():
             for row, value in zip(written, values, strict=True):
                 row[name] = value
         text = orjson.dumps(written, option=orjson.OPT_NON_STR_KEYS).decode()
-        for one, got in zip(new, rows(sql, [text], prepare=True), strict=True):
-            one._state.adding, one._state.db = False, DEFAULT_DB_ALIAS
-            for field, value in zip(returned, got, strict=True):
-                setattr(one, field.attname, value)
+        answer = ask(sql, [text], prepare=True)
+
+        def read() -> None:
+            for one, got in zip(new, answer(), strict=True):
+                one._state.adding, one._state.db = False, DEFAULT_DB_ALIAS
+                for field, value in zip(returned, got, strict=True):
+                    setattr(one, field.attname, value)
+
+        return read
 
     @cached_property
     def _put_together(self) -> tuple[str, list[Any], list[Any]]:
@@ -186,9 +200,15 @@ class Columns:
     def where(
         self, condition: str, params: Sequence[Any], *, prepare: bool = False
     ) -> list[tuple[Any, ...]]:
-        """`condition` begins with a column of the table itself; `prepare` is that of `rows`."""
+        """`prepare` is that of `rows`."""
+        sql, own = self.sql(condition)
+        return rows(sql, [*own, *params], prepare=prepare)
+
+    def sql(self, condition: str) -> tuple[str, tuple[Any, ...]]:
+        """With the parameters that go before those of `condition`, which begins with a column of
+        the table itself."""
         sql, own = self._put_together
-        return rows(f"{sql}.{condition}", [*own, *params], prepare=prepare)
+        return f"{sql}.{condition}", own
 
     @cached_property
     def _put_together(self) -> tuple[str, tuple[Any, ...]]:

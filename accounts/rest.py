@@ -9,8 +9,9 @@ import re
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
+from functools import partial
 from operator import itemgetter
 from typing import Any, ClassVar
 from urllib.parse import urlencode
@@ -128,27 +129,33 @@ class Keys:
     params: tuple[Any, ...]
     prepare: bool = False
 
-    def page(self, after: int | None, most: int, *, backwards: bool) -> Keys:
-        """At most so many of them, in the order of a list, from `after` on."""
-        # Of constants and of Django's own SQL.
-        sql, params = f"SELECT pk FROM ({self.sql}) AS found (pk)", self.params  # noqa: S608
-        if after is not None:
-            sql, params = f"{sql} WHERE pk {'<' if backwards else '>'} %s", (*params, after)
-        # In the text: a plan for any limit is none for a page.
-        sql = f"{sql} ORDER BY pk {'DESC' if backwards else 'ASC'} LIMIT {most:d}"
-        return Keys(sql, params, self.prepare)
+    def rows_of(self, columns: Columns) -> list[tuple[Any, ...]]:
+        return columns.where(f"id = ANY(ARRAY({self.sql}))", self.params, prepare=self.prepare)
 
-    def rows_of(self, columns: Columns, *, backwards: bool = False) -> list[tuple[Any, ...]]:
-        """Their rows, in the order of a list; the key is the first of the columns."""
-        order = "DESC" if backwards else "ASC"
-        return columns.where(
-            f"id = ANY(ARRAY({self.sql})) ORDER BY 1 {order}", self.params, prepare=self.prepare
-        )
+    def page(
+        self, columns: Columns, after: int | None, most: int, *, backwards: bool, with_count: bool
+    ) -> list[tuple[Any, ...]]:
+        """At most so many of their rows, in the order of a list, from `after` on. The key is the
+        first of the columns; behind the last stands how many there are in all, or None."""
+        order, params = "DESC" if backwards else "ASC", self.params
+        # Of constants and of Django's own SQL.
+        found = f"SELECT pk FROM ({self.sql}) AS found (pk)"  # noqa: S608
+        if after is not None:
+            found, params = f"{found} WHERE pk {'<' if backwards else '>'} %s", (*params, after)
+        # In the text: a plan for any limit is none for a page.
+        found = f"{found} ORDER BY pk {order} LIMIT {most:d}"
+        sql, own = columns.sql(f"id = ANY(ARRAY({found}))")
+        count, counted = (f"({self._count})", self.params) if with_count else ("NULL", ())
+        sql = f"SELECT page.*, {count} FROM ({sql}) AS page ORDER BY 1 {order}"  # noqa: S608
+        return rows(sql, (*counted, *own, *params), prepare=self.prepare)
 
     def count(self) -> int:
-        sql = f"SELECT count(*) FROM ({self.sql}) AS found"  # noqa: S608
-        ((count,),) = rows(sql, self.params, prepare=self.prepare)
+        ((count,),) = rows(self._count, self.params, prepare=self.prepare)
         return int(count)
+
+    @property
+    def _count(self) -> str:
+        return f"SELECT count(*) FROM ({self.sql}) AS found"  # noqa: S608
 
 
 class Listed:
@@ -183,23 +190,33 @@ def page_of(
     if after is not None:
         found = found.filter(**{f"{field}__{'lt' if backwards else 'gt'}": after})
     keyed = [(getattr(row, field), row) for row in found[: limit + 1]]
-    return _cut(request, keyed, limit, after, queryset.count)
+    return _cut(request, keyed, limit, after, partial(count_of, request, queryset.count))
 
 
 def page_by_keys(
     request: Request,
     listed: Listed,
     values: Mapping[str, Any],
-    read: Callable[[Keys], list[tuple[int, Any]]],
+    columns: Columns,
+    shown: Callable[[Sequence[Any]], Any],
     *,
     backwards: bool = False,
 ) -> tuple[list[Any], dict[str, Any]]:
-    """As `page_of`, in the order of the primary keys; `read` gives each row with its key."""
+    """As `page_of`, in the order of the primary keys, as one statement; `shown` makes of a row of
+    the `columns`, which begin with the key, what the list shows."""
     limit, after = _limit(request), _cursor(request, is_number)
     # Without filters one plan is good for all.
     keys = listed.keys(actor_of(request), values, prepare=not values)
-    keyed = read(keys.page(after, limit + 1, backwards=backwards))
-    return _cut(request, keyed, limit, after, keys.count)
+    kept = kept_count(request)
+    found = keys.page(columns, after, limit + 1, backwards=backwards, with_count=kept is None)
+
+    def count() -> int:
+        if kept is not None:
+            return kept
+        return keep_count(request, found[0][-1] if found else keys.count())
+
+    cut, page = _cut(request, [(row[0], row) for row in found], limit, after, count)
+    return [shown(row[:-1]) for row in cut], page
 
 
 def page_of_list(
@@ -226,10 +243,10 @@ def _cut(
     if more:
         asked = {**dict(request.query_params.lists()), "cursor": _encode(keyed[-1][0])}
         query = urlencode(asked, doseq=True)
-        following = request.build_absolute_uri(f"{request.path}?{query}")
+        following = f"{public_origin(request)}{request.path}?{query}"
     # A first page that holds all of them has counted them already.
     is_part = more or after is not None
-    counted = count_of(request, count) if is_part else len(keyed)
+    counted = count() if is_part else len(keyed)
     return [row for _, row in keyed], {"count": counted, "next": following}
 
 
@@ -239,22 +256,32 @@ _counts: dict[tuple[object, ...], tuple[float, int]] = {}
 def count_of(request: Request, count_them: Callable[[], int]) -> int:
     """Exact where there are few. Many are counted by this process once in a few seconds: Postgres
     goes through all of them, which would cost more than the page."""
-    actor, asked = actor_of(request), request.query_params
-    project = None if actor.is_operator else actor.project and actor.project.pk
-    filters = tuple((name, *asked.getlist(name)) for name in sorted(asked) if name not in PAGING)
-    key = (actor.is_operator, project, request.path, filters)
-    now = time.monotonic()
-    counted_at, count = _counts.get(key, (0.0, 0))
-    if count and now - counted_at < settings.COUNTS["kept_s"]:
-        return count
-    count = count_them()
+    kept = kept_count(request)
+    return keep_count(request, count_them()) if kept is None else kept
+
+
+def kept_count(request: Request) -> int | None:
+    """Of the list that this request asks for; None where it is to be counted."""
+    counted_at, count = _counts.get(_list_of(request), (0.0, 0))
+    is_fresh = count and time.monotonic() - counted_at < settings.COUNTS["kept_s"]
+    return count if is_fresh else None
+
+
+def keep_count(request: Request, count: int) -> int:
+    """The same count, kept where it is of many."""
     if count >= settings.COUNTS["many"]:
         if len(_counts) > MOST_COUNTS:
             _counts.clear()
-        _counts[key] = (now, count)
-    else:
-        _counts.pop(key, None)
+        _counts[_list_of(request)] = (time.monotonic(), count)
     return count
+
+
+def _list_of(request: Request) -> tuple[object, ...]:
+    """What two requests have in common that ask for pages of the same list."""
+    actor, asked = actor_of(request), request.query_params
+    project = None if actor.is_operator else actor.project and actor.project.pk
+    filters = tuple((name, *asked.getlist(name)) for name in sorted(asked) if name not in PAGING)
+    return (actor.is_operator, project, request.path, filters)
 
 
 def listing(key: str, shown: list[Any], page: dict[str, Any]) -> Response:

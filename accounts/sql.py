@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from django.db import connection, transaction
@@ -26,7 +27,7 @@ def after_commit(call: Callable[..., object], *args: Any, **more: Any) -> None:
 
 def lock(name: str) -> None:
     """Be the only one with this name until the transaction is over; who has it is waited for."""
-    rows("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name], prepare=True)
+    ask("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", [name], prepare=True)
 
 
 def rows(
@@ -34,9 +35,37 @@ def rows(
 ) -> list[tuple[Any, ...]]:
     """`prepare` what is often asked in the same words and has one good plan, whatever the values:
     to plan takes Postgres longer than to answer."""
-    with _cursor(prepare=prepare) as cursor:
-        cursor.execute(sql, params)
-        return cursor.fetchall()  # type: ignore[no-any-return]
+    return ask(sql, params, prepare=prepare)()
+
+
+def ask(
+    sql: str, params: Sequence[Any] | Mapping[str, Any] = (), *, prepare: bool = False
+) -> Callable[[], list[tuple[Any, ...]]]:
+    """As `rows`, which are had by calling what it returns: while `in_one_go`, it waits for them
+    only then."""
+    cursor = _cursor(prepare=prepare)
+    cursor.execute(sql, params)
+
+    def answer() -> list[tuple[Any, ...]]:
+        with cursor:
+            return cursor.fetchall()  # type: ignore[no-any-return]
+
+    return answer
+
+
+@contextmanager
+def in_one_go() -> Iterator[None]:
+    """Statements go to Postgres without waiting for those before: in a busy process each wait takes
+    longer than the statement.
+
+    Whoever reads an answer, or ends this, raises what went wrong before it; what comes after that
+    is not done. Inside a transaction, or for reading alone: without one it is not said where one
+    begins.
+    """
+    database: Any = connection
+    database.ensure_connection()
+    with database.wrap_database_errors, database.connection.pipeline():
+        yield
 
 
 def _cursor(*, prepare: bool) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from itertools import pairwise
 
-from accounts.sql import rows
+from accounts.sql import ask, rows
 from operations.models import EXCLUSIVE, Operation
 from operations.refusals import Conflict
 
@@ -67,6 +67,6 @@ def take_claims(operations: Iterable[Operation]) -> None:
     }
     # Who wants the same shares it.
     modes = {name: mode for name, mode, _ in wanted}
-    rows(LOCK, {"names": [*modes], "modes": [*modes.values()]}, prepare=True)
+    ask(LOCK, {"names": [*modes], "modes": [*modes.values()]}, prepare=True)
     if holders := rows(CLAIM, claims, prepare=True):
         raise Claimed(Operation.objects.get(pk=holders[0][0]))

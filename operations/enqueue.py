@@ -101,8 +101,8 @@ def write_down(operations: list[Operation], *, subjects_are_new: bool = False, *
     if ready:
         if not subjects_are_new:
             plan.on_claim(ready)
-        take_claims(ready)
         lanes.stand(ready, wanted)
+        take_claims(ready)
     for one in ready:
         if not one.waiting_for:
             queue.hint(one)

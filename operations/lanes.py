@@ -18,7 +18,7 @@ from typing import Any
 
 from django.db import transaction
 
-from accounts.sql import after_commit, execute, lock, rows
+from accounts.sql import after_commit, ask, execute, lock, rows
 from operations import queue
 from operations.models import Lane, Operation
 
@@ -171,7 +171,7 @@ TICKETS = """
 def _take_tickets(cluster_id: int, tickets: Iterable[tuple[int, str]]) -> None:
     """Pairs of an operation and a lane's key."""
     operations, keys = zip(*tickets, strict=True)
-    execute(TICKETS, [list(operations), list(keys), cluster_id])
+    ask(TICKETS, [list(operations), list(keys), cluster_id], prepare=True)
 
 
 # Of each lane the first in line, as many as there is room for; those for whom there is room in all
@@ -248,7 +248,7 @@ ROOM = """
 
 
 def _come_if_there_is_room(waiting: Sequence[Operation]) -> None:
-    there_is = {pk for (pk,) in rows(ROOM, [[operation.pk for operation in waiting]])}
+    there_is = {pk for (pk,) in rows(ROOM, [[one.pk for one in waiting]], prepare=True)}
     for operation in waiting:
         if operation.pk in there_is:
             queue.wake(operation, waiting_for="")

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import datetime
 import json
-import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import wraps
 from typing import Any, NamedTuple
 
 import orjson
+from django.db.models import TextField
+from django.db.models.functions import Cast
 from django.http import HttpRequest
 from django.utils.dateparse import parse_datetime
 from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.prepared import Columns
-from accounts.rest import Keys, NothingSerializer, actor_of, parse
+from accounts.rest import NothingSerializer, actor_of, parse
 from operations import idempotency
 from operations.models import ENDED, RUNNING, SUCCEEDED, IdempotencyKey, Operation
 from operations.plans import UnknownHere, plan_for
@@ -169,7 +170,7 @@ class Shown(NamedTuple):
     """What of an operation its body shows: a list reads no more, and makes no models."""
 
     pk: int
-    uuid: uuid.UUID
+    uuid: str
     kind: str
     state: str
     subject_label: str
@@ -193,26 +194,22 @@ class Shown(NamedTuple):
         return self.state in ENDED
 
 
-COLUMNS = Columns(
-    lambda: Operation.objects.values_list(
-        *("params__placement" if name == "placement" else name for name in Shown._fields)
-    )
-)
+READ: dict[str, Any] = {name: name for name in Shown._fields} | {
+    "uuid": Cast("uuid", TextField()),
+    "placement": "params__placement",
+}
+COLUMNS = Columns(lambda: Operation.objects.values_list(*READ.values()))
 # These come as JSON's text.
 TEXTS = [Shown._fields.index(name) for name in ("placement", "steps")]
 
 
-def tasks_of(keys: Keys) -> list[tuple[int, dict[str, Any]]]:
-    """As the API shows them, each with its key, the newest first."""
-    return [(row[0], task_body(_read(row))) for row in keys.rows_of(COLUMNS, backwards=True)]
-
-
-def _read(row: tuple[Any, ...]) -> Shown:
+def body_of_row(row: Sequence[Any]) -> dict[str, Any]:
+    """As `task_body`, of a row of `COLUMNS`."""
     values = list(row)
     for place in TEXTS:
         if values[place] is not None:
             values[place] = orjson.loads(values[place])
-    return Shown._make(values)
+    return task_body(Shown._make(values))
 
 
 def task_body(operation: Operation | Shown) -> dict[str, Any]:

@@ -36,7 +36,7 @@ from operations import idempotency, retrying
 from operations.enqueue import request_cancel
 from operations.models import CANCELED, ENDED, UNFINISHED, Operation
 from operations.refusals import Conflict, NotFound
-from operations.rest import accepted, idempotent, task_body, tasks_of
+from operations.rest import COLUMNS, accepted, body_of_row, idempotent, task_body
 from proxmox import Client, Upid
 from proxmox import NotFound as NotInProxmox
 from proxmox.results import TaskStatus
@@ -73,7 +73,9 @@ class TaskViewSet(ViewSet):
         values = {name: asked[name] for name in ("status", "kind") if asked.get(name)}
         if asked.get("vm"):
             values |= subject_values(asked["vm"])
-        return listing("tasks", *page_by_keys(request, TASKS, values, tasks_of, backwards=True))
+        return listing(
+            "tasks", *page_by_keys(request, TASKS, values, COLUMNS, body_of_row, backwards=True)
+        )
 
     def retrieve(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, OF_A_UPID)

@@ -18,13 +18,14 @@ from django.db import InterfaceError, OperationalError, connection, transaction
 from accounts.actors import Actor
 from accounts.models import Project
 from accounts.prepared import Insert
+from accounts.sql import in_one_go
 from operations import idempotency
 from operations.enqueue import new_operation, write_down
 from operations.models import EXCLUSIVE, Operation
 from vms import creation, preflight
 from vms.creation import Draft
 from vms.models import VirtualMachine
-from vms.placement import Capacity, choose_alone
+from vms.placement import Capacity
 from vms.quota import Headroom
 
 # VMs: whose request is first waits for the writing of the last.
@@ -124,18 +125,19 @@ def write(together: list[Asked]) -> None:
     cluster = together[0].first.cluster
     capacity = Capacity(cluster)
     made: list[Made] = []
-    with preflight.vmids_are_free(), transaction.atomic():
+    with preflight.vmids_are_free(), transaction.atomic(), in_one_go():
         room = headrooms([asked.first.project for asked in together])
-        choose_alone(cluster)
+        capacity.choose_alone()
         for asked in together:
             again = [draft.again() for draft in asked.drafts]
             headroom = room[asked.first.project_id]
             fitting = creation.fit(again, capacity, headroom, at_least=asked.at_least)
             made.append(asked.context.run(with_operations, fitting, asked))
-        _INSERT([vm for its in made for vm, _ in its])
+        written = _INSERT.ask([vm for its in made for vm, _ in its])
         write_down([operation for its in made for _, operation in its], subjects_are_new=True)
         for asked, its in zip(together, made, strict=True):
             asked.context.run(idempotency.note, [operation for _, operation in its])
+        written()
     for asked, its in zip(together, made, strict=True):
         asked.made = its
 

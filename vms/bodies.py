@@ -29,7 +29,6 @@ from django.db.models.expressions import Combinable
 from django.db.models.functions import Cast, Coalesce, Greatest, NullIf
 
 from accounts.prepared import Columns
-from accounts.rest import Keys
 from clusters.models import ONLINE
 from operations.models import Operation
 from vms.models import GIB, Snapshot, VirtualMachine
@@ -153,9 +152,9 @@ def bodies_of_subjects(operations: Sequence[Operation]) -> list[dict[str, Any]]:
     return [bodies[str(operation.subject)] for operation in operations]
 
 
-def documents_of(keys: Keys) -> list[tuple[int, orjson.Fragment]]:
-    """Each with its key, in their order: its body as JSON."""
-    return [(pk, orjson.Fragment(written)) for pk, written in keys.rows_of(COLUMNS)]
+def document_of(row: Sequence[Any]) -> orjson.Fragment:
+    """The body as JSON, of a row of `COLUMNS`."""
+    return orjson.Fragment(row[1])
 
 
 def _body(key: str, value: int | uuid.UUID | None) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from django.utils import timezone
 
 from accounts.prepared import Prepared, Slot
-from accounts.sql import lock, rows
+from accounts.sql import in_one_go, lock, rows
 from clusters.models import ONLINE, UNREACHABLE, Cluster, Network, Node, Storage
 from operations.refusals import Conflict, InvalidInput, Refusal, Unavailable
 from vms.models import GIB, MIB, RUNNING, VirtualMachine
@@ -99,15 +99,6 @@ class Placement:
     storages: tuple[str, ...] = ()
 
 
-def choose_alone(cluster: Cluster) -> None:
-    """Let no other request choose on this cluster until this transaction is over; whoever needs a
-    project's `Headroom` too takes that first.
-
-    Each then sees what the others have placed: fifty at once do not all choose the same node.
-    """
-    lock(f"placement:{cluster.pk}")
-
-
 # Ordered as far as it is seen; by default they are by their cluster first.
 NODES = Prepared(
     lambda: Node.objects.filter(cluster=Slot("cluster"), missing_since=None).order_by("name")
@@ -131,16 +122,30 @@ PROMISED = """
 class Capacity:
     """What a cluster's nodes have left, read once; what is chosen here is counted at once.
 
-    What was promised to VMs is read with the first choice, so that `choose_alone` may come last.
+    What was promised to VMs is read with the first choice, or as soon as it chooses alone.
     """
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
-        self.nodes = {node.name: node for node in NODES(cluster=cluster.pk)}
-        self.storages = {(one.node, one.name): one for one in STORAGES(cluster=cluster.pk)}
-        self.bridges: dict[str, set[str]] = defaultdict(set)
-        for bridge in BRIDGES(cluster=cluster.pk):
-            self.bridges[bridge.node].add(bridge.name)
+        with in_one_go():
+            nodes = NODES.ask(cluster=cluster.pk)
+            storages = STORAGES.ask(cluster=cluster.pk)
+            bridges = BRIDGES.ask(cluster=cluster.pk)
+            self.nodes = {node.name: node for node in nodes()}
+            self.storages = {(one.node, one.name): one for one in storages()}
+            self.bridges: dict[str, set[str]] = defaultdict(set)
+            for bridge in bridges():
+                self.bridges[bridge.node].add(bridge.name)
+
+    def choose_alone(self) -> None:
+        """Let no other request choose on this cluster until this transaction is over; whoever needs
+        a project's `Headroom` too takes that first.
+
+        Each then sees what the others have placed: fifty at once do not all choose the same node.
+        """
+        lock(f"placement:{self.cluster.pk}")
+        # It waits here, not in the property: Python 3.11 lets one thread alone into a property.
+        self.free_memory = self._free_memory()
 
     def choose(self, need: Need) -> Placement:
         """The node for a VM that needs this much.
@@ -265,6 +270,9 @@ class Capacity:
 
     @cached_property
     def free_memory(self) -> dict[str, int]:
+        return self._free_memory()
+
+    def _free_memory(self) -> dict[str, int]:
         """Bytes of memory each node has left, VMs accepted a moment ago counted as if they ran.
 
         What a node uses now knows nothing of VMs that do not run yet, and of those that do it

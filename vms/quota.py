@@ -63,9 +63,13 @@ def hold(project: Project) -> Project:
 
     Raises Conflict if somebody has.
     """
-    if not project.hold():
-        raise Conflict("project_gone", f"Project {project} was deleted meanwhile.")
+    if not project.hold()():
+        raise gone(project)
     return project
+
+
+def gone(project: Project) -> Conflict:
+    return Conflict("project_gone", f"Project {project} was deleted meanwhile.")
 
 
 QUOTAS = Prepared(lambda: Quota.objects.select_for_update().filter(project=Slot("project")))
@@ -79,10 +83,13 @@ class Headroom:
     """
 
     def __init__(self, project: Project | None) -> None:
-        if project is not None:
-            hold(project)
         self.project = project
-        self.quota = QUOTAS.first(project=project.pk) if project else None
+        self.quota: Quota | None = None
+        if project is not None:
+            is_there, quota = project.hold(), QUOTAS.ask(project=project.pk)
+            if not is_there():
+                raise gone(project)
+            self.quota = next(iter(quota()), None)
         self.used = usage_of(project) if self.quota else Amount()
         self.added = Amount()
 

@@ -10,7 +10,7 @@ from templates_app.models import Template
 from vms.building import check_name_is_free
 from vms.copying import check_is_not_there
 from vms.models import VirtualMachine
-from vms.placement import Capacity, Need, choose_alone
+from vms.placement import Capacity, Need
 from vms.preflight import refuse_protected
 from vms.quota import Amount, Headroom
 from vms.sourcing import placed
@@ -67,7 +67,7 @@ def same_or_new_vm(operation: Operation) -> dict[str, Any]:
     cluster = operation.cluster
     capacity, need = Capacity(cluster), Need.from_json(operation.params["need"])
     headroom = Headroom(vm.project)
-    choose_alone(cluster)
+    capacity.choose_alone()
     placement = capacity.choose(need)
     headroom.take(Amount.of(vm))
     values = {

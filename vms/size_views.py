@@ -13,7 +13,6 @@ from accounts.permissions import MayUseApi, OperatorsChange
 from accounts.prepared import Columns
 from accounts.rest import (
     PAGING,
-    Keys,
     Listed,
     StrictSerializer,
     actor_of,
@@ -71,10 +70,6 @@ SHOWN = ("name", "cores", "memory_mib", "disk_gib", "description")
 ROWS = Columns(lambda: Size.objects.values_list("pk", *SHOWN))
 
 
-def sizes_of(keys: Keys) -> list[tuple[int, dict[str, Any]]]:
-    return [(pk, body_of(*values)) for pk, *values in keys.rows_of(ROWS)]
-
-
 def size_body(size: Size) -> dict[str, Any]:
     return body_of(*(getattr(size, name) for name in SHOWN))
 
@@ -98,7 +93,9 @@ class SizeViewSet(ViewSet):
 
     def list(self, request: Request) -> Response:
         refuse_unknown_params(request, PAGING)
-        return listing("sizes", *page_by_keys(request, SIZES, {}, sizes_of))
+        return listing(
+            "sizes", *page_by_keys(request, SIZES, {}, ROWS, lambda row: body_of(*row[1:]))
+        )
 
     def retrieve(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, set())

@@ -32,7 +32,7 @@ from operations.refusals import Conflict, NotFound
 from operations.rest import accepted, flag_of, idempotent
 from vms import actions, console
 from vms.answers import changed_body
-from vms.bodies import documents_of, vm_body
+from vms.bodies import COLUMNS, document_of, vm_body
 from vms.dry_run import describe_creation
 from vms.models import STATUSES, GivenUpVmid, VirtualMachine
 from vms.refresh import refresh_vm
@@ -80,9 +80,9 @@ def body_of_vm(request: Request, wanted: str) -> Any:
             values["cluster"] = cluster
     else:
         values["uuid"] = as_uuid(wanted)
-    found = documents_of(VMS.keys(actor_of(request), values, prepare=True))
+    found = VMS.keys(actor_of(request), values, prepare=True).rows_of(COLUMNS)
     if len(found) == 1:
-        return found[0][1]
+        return document_of(found[0])
     # None, or in two clusters: that one says so.
     return vm_body(find_vm(request, wanted))
 
@@ -163,7 +163,7 @@ class VmViewSet(ViewSet):
             raise ValidationError({"status": [f"Give one of {', '.join(sorted(set(STATUSES)))}."]})
         asked["tag"] = asked["tag"] and request.query_params.getlist("tag")
         values = {name: value for name, value in asked.items() if value}
-        return listing("vms", *page_by_keys(request, VMS, values, documents_of))
+        return listing("vms", *page_by_keys(request, VMS, values, COLUMNS, document_of))
 
     def retrieve(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, {"cluster", "refresh"})

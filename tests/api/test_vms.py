@@ -216,6 +216,20 @@ def test_pages_follow_each_other_and_are_stable_under_inserts(operator_calls, cl
     assert seen == ["100", "101", "102", "104", "105", "106", "107", "5000"]
 
 
+def test_what_is_gone_meanwhile_is_not_counted_on_an_empty_page(operator_calls, cluster):
+    following = operator_calls.get(f"{API}/vms?limit=6").json()["next"]
+    last = cluster.vms.order_by("-pk").values("pk")[: cluster.vms.count() - 6]
+    cluster.vms.filter(pk__in=last).update(deleted_at=timezone.now())
+    assert operator_calls.get(following).json() == {"vms": [], "count": 6, "next": None}
+
+
+def test_behind_a_proxy_that_speaks_tls_the_next_page_is_too(operator_calls, cluster, settings):
+    settings.ALLOWED_HOSTS = ["izvor.example.com"]
+    settings.CSRF_TRUSTED_ORIGINS = ["https://izvor.example.com"]
+    page = operator_calls.get(f"{API}/vms?limit=1", Host="izvor.example.com").json()
+    assert page["next"].startswith("https://izvor.example.com/api/v1/vms?limit=1&cursor=")
+
+
 def test_pages_of_snapshots_go_from_the_first_taken_to_the_last(operator_calls, cluster):
     vm, now = cluster.vms.get(vmid=100), timezone.now().replace(microsecond=0)
     cluster.vms.filter(vmid=100).update(snapshots_at=now)

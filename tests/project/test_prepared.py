@@ -11,7 +11,7 @@ from django.db import DataError, IntegrityError, transaction
 from django.db.models import F
 
 from accounts.prepared import Insert, Prepared, Slot
-from accounts.sql import rows
+from accounts.sql import ask, in_one_go, rows
 from templates_app.models import Template
 from vms.models import Size, VirtualMachine
 
@@ -148,6 +148,34 @@ def test_what_collides_is_written_by_none(cluster):
 def test_what_is_too_long_is_refused_and_not_cut(cluster):
     with pytest.raises(DataError, match="too long"), transaction.atomic():
         Insert(VirtualMachine)([new_vm(cluster, vmid=7000, node="n" * 64)])
+
+
+def test_in_one_go_answers_are_read_when_they_are_asked_for(cluster):
+    ours, count = new_vm(cluster, vmid=7000), VirtualMachine.objects.filter(cluster=cluster).count()
+    with transaction.atomic(), in_one_go():
+        written = Insert(VirtualMachine).ask([ours])
+        counted = ask("SELECT count(*) FROM vms_virtualmachine WHERE cluster_id = %s", [cluster.pk])
+        assert ours.pk is None
+        assert counted() == [(count + 1,)]
+        written()
+    assert VirtualMachine.objects.get(pk=ours.pk).uuid == ours.uuid
+
+
+@pytest.mark.parametrize("reads", [True, False])
+def test_in_one_go_who_reads_next_hears_what_went_wrong_or_the_end_does(reads, cluster):
+    reached = []
+
+    def collide() -> None:
+        with transaction.atomic(), in_one_go():
+            Insert(VirtualMachine).ask([new_vm(cluster, vmid=7000), new_vm(cluster, vmid=7000)])
+            if reads:
+                rows("SELECT 1")
+            reached.append("the end")
+
+    with pytest.raises(IntegrityError, match="one_living_vm_per_vmid"):
+        collide()
+    assert reached == ([] if reads else ["the end"])
+    assert not VirtualMachine.objects.filter(vmid=7000).exists()
 
 
 def test_postgres_reckons_a_column(cluster):
