@@ -64,6 +64,9 @@ def in_one_go() -> Iterator[None]:
     """
     database: Any = connection
     database.ensure_connection()
+    if database.connection.pgconn.pipeline_status:
+        yield
+        return
     with database.wrap_database_errors, database.connection.pipeline():
         yield
 

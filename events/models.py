@@ -84,14 +84,15 @@ def record_event(
     event = new_event(
         kind, by=by, project_id=project_id, subject=subject, label=label, task=task, **data
     )
-    record_events([event])
+    _INSERT([event])
+    say_on_commit(EVENTS)
     return event
 
 
 def record_events(events: list[Event]) -> None:
-    """Write what `new_event` made, all at once, and say so once."""
+    """Write what `new_event` made, all at once, and say so once. They get no keys."""
     if events:
-        _INSERT(events)
+        _INSERT.ask(events)
         say_on_commit(EVENTS)
 
 

@@ -102,11 +102,11 @@ def write_down(operations: list[Operation], *, subjects_are_new: bool = False, *
         if not subjects_are_new:
             plan.on_claim(ready)
         lanes.stand(ready, wanted)
-        take_claims(ready)
+    record_task_events("task.accepted", operations, **data)
+    take_claims(ready)
     for one in ready:
         if not one.waiting_for:
             queue.hint(one)
-    record_task_events("task.accepted", operations, **data)
 
 
 def has_ended(operation: Operation) -> bool:

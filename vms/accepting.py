@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict, deque
+from collections.abc import Callable
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
 from threading import Lock
@@ -123,10 +124,11 @@ def is_connection_lost(error: Exception) -> bool:
 def write(together: list[Asked]) -> None:
     """In one transaction. Raises Refusal, of any of them."""
     cluster = together[0].first.cluster
-    capacity = Capacity(cluster)
     made: list[Made] = []
     with preflight.vmids_are_free(), transaction.atomic(), in_one_go():
-        room = headrooms([asked.first.project for asked in together])
+        headrooms = ask_headrooms([asked.first.project for asked in together])
+        capacity = Capacity(cluster)
+        room = {pk: answer() for pk, answer in headrooms.items()}
         capacity.choose_alone()
         for asked in together:
             again = [draft.again() for draft in asked.drafts]
@@ -142,11 +144,11 @@ def write(together: list[Asked]) -> None:
         asked.made = its
 
 
-def headrooms(projects: list[Project | None]) -> dict[int | None, Headroom]:
-    """By project. Their quotas are locked in one order, so that two who write do not wait for each
-    other. Raises Conflict."""
+def ask_headrooms(projects: list[Project | None]) -> dict[int | None, Callable[[], Headroom]]:
+    """By project, as `Headroom.ask`. Their quotas are locked in one order, so that two who write do
+    not wait for each other."""
     by_pk = {project.pk if project else None: project for project in projects}
-    return {pk: Headroom(by_pk[pk]) for pk in sorted(by_pk, key=lambda pk: pk or 0)}
+    return {pk: Headroom.ask(by_pk[pk]) for pk in sorted(by_pk, key=lambda pk: pk or 0)}
 
 
 def with_operations(drafts: list[Draft], asked: Asked) -> Made:

@@ -115,7 +115,7 @@ def take_snapshot(
     preflight.check_state(vm, "snapshot", ALLOWED["snapshot"])
     preflight.check_new_snapshot(vm, name, named_in=named_in)
     with transaction.atomic():
-        Headroom(vm.project).take(Amount(snapshots=1))
+        Headroom.of(vm.project).take(Amount(snapshots=1))
         return _enqueue(
             "take_snapshot", vm, by, snapshot=name, description=description, include_ram=include_ram
         )
@@ -159,7 +159,7 @@ def update_vm(*, vm: VirtualMachine, changes: VmChanges, by: Actor) -> Operation
         changing.write_own_fields(vm, changes, by=by)
         if not draft.params:
             return None
-        Headroom(vm.project).take(draft.growth)
+        Headroom.of(vm.project).take(draft.growth)
         return _enqueue("update_vm", vm, by, secrets=draft.secrets, **draft.params)
 
 
@@ -175,7 +175,7 @@ def adopt_vm(*, vm: VirtualMachine, project: Project | None, by: Actor) -> Opera
         raise Conflict("not_an_orphan", f"VM {vm} bears no mark of a VM that Izvor has lost.")
     preflight.check_state(vm, "adopting", ALLOWED["change"])
     with transaction.atomic():
-        Headroom(project).take(Amount.of(vm))
+        Headroom.of(project).take(Amount.of(vm))
         VirtualMachine.objects.filter(pk=vm.pk).update(is_ours=True, project=project)
         return _enqueue("mark_vm", vm, by)
 

@@ -138,7 +138,7 @@ def write_own_fields(vm: VirtualMachine, changes: VmChanges, *, by: Actor) -> No
         values["is_protected"] = changes.is_protected
     project = find_project(changes.project) if changes.project else None
     if changes.project is not None and project != vm.project:
-        Headroom(project).take(Amount.of(vm))
+        Headroom.of(project).take(Amount.of(vm))
         values["project"] = project
     if not values:
         return

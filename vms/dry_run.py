@@ -20,7 +20,7 @@ def describe_creation(asked: NewVm, *, by: Actor) -> dict[str, Any]:
     drafts = draft_batch(asked, by=by)
     vm = drafts[0].vm
     with transaction.atomic():
-        headroom = Headroom(vm.project)
+        headroom = Headroom.of(vm.project)
         fitting = fit(drafts, Capacity(vm.cluster), headroom, at_least=least_of(asked))
     placement = fitting[0].placement
     assert placement is not None, "it was placed just now"

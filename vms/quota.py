@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from django.db.models import Count, Sum
@@ -79,19 +80,32 @@ class Headroom:
     """What a project may still take. In the transaction that writes the rows.
 
     The project's quota is locked, so that parallel requests are counted one after the other.
-    Raises Conflict if the project was deleted meanwhile.
     """
 
-    def __init__(self, project: Project | None) -> None:
+    def __init__(self, project: Project | None, *, quota: Quota | None) -> None:
         self.project = project
-        self.quota: Quota | None = None
-        if project is not None:
-            is_there, quota = project.hold(), QUOTAS.ask(project=project.pk)
+        self.quota = quota
+        self.used = usage_of(project) if quota else Amount()
+        self.added = Amount()
+
+    @classmethod
+    def of(cls, project: Project | None) -> Headroom:
+        """As `ask`, at once."""
+        return cls.ask(project)()
+
+    @classmethod
+    def ask(cls, project: Project | None) -> Callable[[], Headroom]:
+        """As `accounts.sql.ask`. Raises Conflict if the project was deleted meanwhile."""
+        if project is None:
+            return lambda: cls(None, quota=None)
+        is_there, quota = project.hold(), QUOTAS.ask(project=project.pk)
+
+        def answer() -> Headroom:
             if not is_there():
                 raise gone(project)
-            self.quota = next(iter(quota()), None)
-        self.used = usage_of(project) if self.quota else Amount()
-        self.added = Amount()
+            return cls(project, quota=next(iter(quota()), None))
+
+        return answer
 
     @property
     def limits(self) -> dict[str, int | None]:

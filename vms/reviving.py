@@ -41,13 +41,13 @@ def same_unprotected_vm(operation: Operation) -> dict[str, Any]:
 
 def same_vm_growing(operation: Operation) -> dict[str, Any]:
     """The quota must have room again, as when it was accepted. Raises Conflict, NotAllowed."""
-    Headroom(living_vm(operation).project).take(Amount(**operation.params["growth"]))
+    Headroom.of(living_vm(operation).project).take(Amount(**operation.params["growth"]))
     return operation.params  # type: ignore[no-any-return]
 
 
 def same_vm_with_a_snapshot_more(operation: Operation) -> dict[str, Any]:
     """As for growth."""
-    Headroom(living_vm(operation).project).take(Amount(snapshots=1))
+    Headroom.of(living_vm(operation).project).take(Amount(snapshots=1))
     return operation.params  # type: ignore[no-any-return]
 
 
@@ -66,7 +66,7 @@ def same_or_new_vm(operation: Operation) -> dict[str, Any]:
         raise Conflict("vm_gone", f"VM {operation.subject_label} was deleted meanwhile.")
     cluster = operation.cluster
     capacity, need = Capacity(cluster), Need.from_json(operation.params["need"])
-    headroom = Headroom(vm.project)
+    headroom = Headroom.of(vm.project)
     capacity.choose_alone()
     placement = capacity.choose(need)
     headroom.take(Amount.of(vm))

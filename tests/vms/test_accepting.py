@@ -232,7 +232,7 @@ def test_what_one_was_refused_after_its_place_was_found_is_there_for_the_others(
     )
     draft = creation.draft_vm(a_new_vm("some", memory_mib=256), by=operator)
     with transaction.atomic():
-        capacity, room = Capacity(cluster), Headroom(project)
+        capacity, room = Capacity(cluster), Headroom.of(project)
         before = capacity.free_memory[node.name]
         fitting = creation.fit(creation.batch_of(draft, 4), capacity, room, at_least=1)
     assert before - capacity.free_memory[node.name] == len(fitting) * 256 * MIB
