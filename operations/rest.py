@@ -13,7 +13,6 @@ import orjson
 from django.db.models import TextField
 from django.db.models.functions import Cast
 from django.http import HttpRequest
-from django.utils.dateparse import parse_datetime
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -175,7 +174,7 @@ class Shown(NamedTuple):
     state: str
     subject_label: str
     by: str
-    placement: dict[str, Any] | None
+    placement: orjson.Fragment | None
     steps: list[dict[str, Any]]
     step: str
     is_undoing: bool
@@ -200,15 +199,15 @@ READ: dict[str, Any] = {name: name for name in Shown._fields} | {
 }
 COLUMNS = Columns(lambda: Operation.objects.values_list(*READ.values()))
 # These come as JSON's text.
-TEXTS = [Shown._fields.index(name) for name in ("placement", "steps")]
+PLACEMENT, STEPS = Shown._fields.index("placement"), Shown._fields.index("steps")
 
 
 def body_of_row(row: Sequence[Any]) -> dict[str, Any]:
     """As `task_body`, of a row of `COLUMNS`."""
     values = list(row)
-    for place in TEXTS:
-        if values[place] is not None:
-            values[place] = orjson.loads(values[place])
+    values[STEPS] = orjson.loads(values[STEPS])
+    if values[PLACEMENT] is not None:
+        values[PLACEMENT] = orjson.Fragment(values[PLACEMENT])
     return task_body(Shown._make(values))
 
 
@@ -250,11 +249,12 @@ def exit_status(operation: Operation | Shown) -> str | None:
 
 def steps_body(operation: Operation | Shown) -> list[dict[str, Any]]:
     """The steps taken, the present one, and those to come."""
-    taken = {step["name"]: step for step in operation.steps}
-    names = [step["name"] for step in operation.steps]
+    steps = operation.steps
     if not operation.is_ended:
-        names += [name for name in steps_to_come(operation) if name not in names]
-    return [_step_body(operation, name, taken.get(name)) for name in names]
+        taken = {step["name"] for step in steps}
+        to_come = [name for name in steps_to_come(operation) if name not in taken]
+        steps = [*steps, *({"name": name, "upids": []} for name in to_come)]
+    return [_step_body(operation, step) for step in steps]
 
 
 def steps_to_come(operation: Operation | Shown) -> list[str]:
@@ -267,24 +267,26 @@ def steps_to_come(operation: Operation | Shown) -> list[str]:
     return line[line.index(operation.step) :] if operation.step in line else []
 
 
-def _step_body(
-    operation: Operation | Shown, name: str, step: dict[str, Any] | None
-) -> dict[str, Any]:
-    ended_at = parse_datetime(step["ended_at"]) if step and step.get("ended_at") else None
+def _step_body(operation: Operation | Shown, step: dict[str, Any]) -> dict[str, Any]:
+    ended_at = _moment(step.get("ended_at"))
     if ended_at:
         status = "done"
     elif operation.is_ended:
         status, ended_at = "failed", operation.ended_at
     else:
-        is_on = name == operation.step and operation.state == RUNNING
+        is_on = step["name"] == operation.step and operation.state == RUNNING
         status = "running" if is_on else "waiting"
     return {
-        "name": name,
+        "name": step["name"],
         "status": status,
-        "upids": step["upids"] if step else [],
-        "started_at": parse_datetime(step["started_at"]) if step else None,
+        "upids": step["upids"],
+        "started_at": _moment(step.get("started_at")),
         "ended_at": ended_at,
     }
+
+
+def _moment(text: str | None) -> datetime.datetime | None:
+    return datetime.datetime.fromisoformat(text) if text else None
 
 
 def flag_of(request: Request | HttpRequest, name: str) -> bool:
