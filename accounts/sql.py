@@ -58,9 +58,9 @@ def in_one_go() -> Iterator[None]:
     """Statements go to Postgres without waiting for those before: in a busy process each wait takes
     longer than the statement.
 
-    Whoever reads an answer, or ends this, raises what went wrong before it; what comes after that
-    is not done. Inside a transaction, or for reading alone: without one it is not said where one
-    begins.
+    Who reads an answer waits for all before it, with the locks they wait for, and raises what went
+    wrong there; the end does so for the rest. What comes behind an error is not done. For use in a
+    transaction, or for reading.
     """
     database: Any = connection
     database.ensure_connection()
