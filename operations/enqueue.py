@@ -98,12 +98,12 @@ def write_down(operations: list[Operation], *, subjects_are_new: bool = False, *
         one.waiting_for = str(place or "")
         due_in_s[one.uuid] = place.check_s if place else 0.0
     _INSERT(operations, due_at=[due_in_s.get(one.uuid) for one in operations])
+    record_task_events("task.accepted", operations, **data)
     if ready:
         if not subjects_are_new:
             plan.on_claim(ready)
         lanes.stand(ready, wanted)
-    record_task_events("task.accepted", operations, **data)
-    take_claims(ready)
+        take_claims(ready)
     for one in ready:
         if not one.waiting_for:
             queue.hint(one)
