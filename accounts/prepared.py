@@ -107,8 +107,12 @@ def reader_of(compiler: Any) -> Reader:
     return read
 
 
+KEYS = "SELECT nextval(pg_get_serial_sequence(%s, %s)) FROM generate_series(1, %s)"
+
+
 class Insert(Generic[M]):
     """Writes new rows of a table by one statement, however many they are; else as `bulk_create`.
+    Who has a key already keeps it.
 
     They go to Postgres as one JSON. Where it has to reckon a column's value, the column's type in
     the JSON and the SQL are told here, and the values with each call:
@@ -125,7 +129,7 @@ class Insert(Generic[M]):
         self.ask(new, **given)()
 
     def ask(self, new: Sequence[M], **given: Sequence[Any]) -> Callable[[], None]:
-        """As `accounts.sql.ask`; until it is called they have no keys."""
+        """As `accounts.sql.ask`; until it is called they get no keys."""
         sql, own, returned = self._put_together
         written = [{f.column: f.pre_save(one, True) for f in own} for one in new]
         for name, values in given.items():
@@ -142,13 +146,24 @@ class Insert(Generic[M]):
 
         return read
 
+    def ask_keys(self, count: int) -> Callable[[], list[int]]:
+        """Keys for rows to come, as `accounts.sql.ask`: who names them need not wait until they are
+        written."""
+        table, key = self._model._meta.db_table, self._model._meta.pk.column
+        answer = ask(KEYS, [table, key, count], prepare=True)
+        return lambda: [key for (key,) in answer()]
+
     @cached_property
     def _put_together(self) -> tuple[str, list[Any], list[Any]]:
         meta: Any = self._model._meta
         connection = connections[DEFAULT_DB_ALIAS]
         quote = connection.ops.quote_name
-        columns = [f for f in meta.concrete_fields if not (f.generated or f.primary_key)]
+        columns = [f for f in meta.concrete_fields if not f.generated]
         types = {f.column: (f.db_type(connection), quote(f.column)) for f in columns}
+        key = quote(meta.pk.column)
+        # Of names that Django knows.
+        next_key = f"nextval(pg_get_serial_sequence('{quote(meta.db_table)}', '{meta.pk.column}'))"
+        types[meta.pk.column] = (meta.pk.rel_db_type(connection), f"coalesce({key}, {next_key})")
         types |= self._reckoned
         names = ", ".join(map(quote, types))
         shape = ", ".join(f"{quote(name)} {kind}" for name, (kind, _) in types.items())

@@ -17,17 +17,25 @@ LOCK = """
     END
     FROM unnest(%(names)s::text[], %(modes)s::text[]) AS wanted (name, mode)
 """
-# All of them, or the operation that holds one. It looks when the locks are held, so not before.
+# All of them, or the operation that holds one. It looks when the locks are held, so not before; and
+# who shares a template looks for who has it alone, not through the thousands that share it too.
 CLAIM = """
     WITH wanted AS (
         SELECT name, mode, operation
         FROM unnest(%(names)s::text[], %(modes)s::text[], %(operations)s::bigint[])
             AS wanted (name, mode, operation)
-    ), holder AS (
-        SELECT claim.operation_id
+    ), against AS (
+        SELECT claim.object, claim.id, claim.operation_id, wanted.operation
         FROM wanted JOIN operations_claim AS claim ON claim.object = wanted.name
-        WHERE claim.operation_id <> wanted.operation AND 'exclusive' IN (wanted.mode, claim.mode)
-        ORDER BY claim.object, claim.id LIMIT 1
+        WHERE wanted.mode = 'exclusive'
+        UNION ALL
+        SELECT claim.object, claim.id, claim.operation_id, wanted.operation
+        FROM wanted JOIN operations_claim AS claim
+            ON claim.object = wanted.name AND claim.mode = 'exclusive'
+        WHERE wanted.mode = 'shared'
+    ), holder AS (
+        SELECT operation_id FROM against WHERE operation_id <> operation
+        ORDER BY object, id LIMIT 1
     ), taken AS (
         INSERT INTO operations_claim (object, mode, operation_id)
         SELECT name, mode, operation FROM wanted WHERE NOT EXISTS (SELECT FROM holder)

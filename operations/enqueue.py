@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from django.db import transaction
@@ -43,6 +43,11 @@ def enqueue(
     write_down([operation])
     idempotency.note([operation])
     return operation
+
+
+def ask_keys(count: int) -> Callable[[], list[int]]:
+    """Keys for operations to come, as `accounts.sql.ask`."""
+    return _INSERT.ask_keys(count)
 
 
 def new_operation(
@@ -97,7 +102,10 @@ def write_down(operations: list[Operation], *, subjects_are_new: bool = False, *
     for one, place in zip(ready, places, strict=True):
         one.waiting_for = str(place or "")
         due_in_s[one.uuid] = place.check_s if place else 0.0
-    _INSERT(operations, due_at=[due_in_s.get(one.uuid) for one in operations])
+    written = _INSERT.ask(operations, due_at=[due_in_s.get(one.uuid) for one in operations])
+    if first.pk is None:
+        # Who came with keys need not wait for them.
+        written()
     record_task_events("task.accepted", operations, **data)
     if ready:
         if not subjects_are_new:

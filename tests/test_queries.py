@@ -25,8 +25,8 @@ API = "/api/v1"
 # The token and the note of its use, a page's rows with their count.
 OF_A_LIST = 3
 # The first on a cluster makes its cursor of VMIDs besides.
-OF_A_CREATION = 24
-OF_A_BATCH = 21
+OF_A_CREATION = 25
+OF_A_BATCH = 22
 # The VMs, the templates, who was deleted just now, the usage.
 OF_THE_SAME_LIST = 4
 OF_CHANGES = 6

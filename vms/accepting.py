@@ -9,19 +9,19 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
-from threading import Lock
+from threading import Event, Lock
 
 from django.db import InterfaceError, OperationalError, connection, transaction
 
 from accounts.actors import Actor
 from accounts.models import Project
 from accounts.prepared import Insert
-from accounts.sql import in_one_go
+from accounts.sql import after_commit, in_one_go
 from operations import idempotency
-from operations.enqueue import new_operation, write_down
+from operations.enqueue import ask_keys, new_operation, write_down
 from operations.models import EXCLUSIVE, Operation
 from vms import creation, preflight
 from vms.creation import Draft
@@ -49,6 +49,8 @@ class Asked:
     made: Made | None = None
     error: Exception | None = None
     is_alone: bool = False
+    # Its turn to write has come, or it is settled.
+    called: Event = field(default_factory=Event)
 
     @property
     def first(self) -> VirtualMachine:
@@ -68,27 +70,38 @@ def accept(drafts: list[Draft], by: Actor, *, at_least: int = 1, is_batch: bool 
         _lines[asked.first.cluster.pk, drafts[0].kind].settle(asked)
     if asked.error is not None:
         raise asked.error
-    if asked.made is None:
-        write([asked])
-    return asked.made or []
+    return asked.made if asked.made is not None else write([asked])[0]
 
 
 class Line:
-    """Those of this process who ask for one kind of operation on one cluster."""
+    """Those of this process who ask for one kind of operation on one cluster.
+
+    Who comes while nobody writes begins. Else the first of those who wait does, as soon as the ones
+    before are committed.
+    """
 
     def __init__(self) -> None:
-        self._turn = Lock()
+        self._lock = Lock()
         self._waiting: deque[Asked] = deque()
+        self._writer: Asked | None = None
 
     def settle(self, asked: Asked) -> None:
         """Returns when it is written down, by whoever's turn it was, or is to be alone."""
-        self._waiting.append(asked)
-        with self._turn:
-            while not asked.is_settled:
-                write_together(self._next())
+        with self._lock:
+            self._waiting.append(asked)
+            if self._writer is None:
+                self._call(asked)
+        asked.called.wait()
+        if not asked.is_settled:
+            self._write(self._next())
+
+    def _call(self, writer: Asked | None) -> None:
+        self._writer = writer
+        if writer is not None:
+            writer.called.set()
 
     def _next(self) -> list[Asked]:
-        """Those who are written next; at least one."""
+        """Those who are written next; at least one, who writes."""
         together, vms = [self._waiting.popleft()], 0
         while self._waiting:
             vms += len(together[-1].drafts)
@@ -97,21 +110,35 @@ class Line:
             together.append(self._waiting.popleft())
         return together
 
+    def _write(self, together: list[Asked]) -> None:
+        """All of them, or each is told to be alone, or what went wrong with the database."""
+
+        def is_committed(made: list[Made]) -> None:
+            for asked, its in zip(together, made, strict=True):
+                asked.made = its
+            self._pass_on(together)
+
+        try:
+            write(together, is_committed)
+        except Exception as error:  # noqa: BLE001 (each raises its own)
+            if len(together) == 1 or is_connection_lost(error):
+                for asked in together:
+                    asked.error = error
+        finally:
+            for asked in together:
+                asked.is_alone = not asked.is_settled
+            self._pass_on(together)
+
+    def _pass_on(self, together: list[Asked]) -> None:
+        """The next begins, and these go on."""
+        with self._lock:
+            if self._writer is together[0]:
+                self._call(next(iter(self._waiting), None))
+        for asked in together:
+            asked.called.set()
+
 
 _lines: dict[tuple[int, str], Line] = defaultdict(Line)
-
-
-def write_together(together: list[Asked]) -> None:
-    """All of them, or each is told to be alone, or what went wrong with the database."""
-    try:
-        write(together)
-    except Exception as error:  # noqa: BLE001 (each raises its own)
-        is_of_all = len(together) == 1 or is_connection_lost(error)
-        for asked in together:
-            asked.error = error if is_of_all else None
-    finally:
-        for asked in together:
-            asked.is_alone = not asked.is_settled
 
 
 def is_connection_lost(error: Exception) -> bool:
@@ -121,27 +148,32 @@ def is_connection_lost(error: Exception) -> bool:
     return isinstance(error, OperationalError | InterfaceError) and code.startswith(("08", "57P"))
 
 
-def write(together: list[Asked]) -> None:
-    """In one transaction. Raises Refusal, of any of them."""
+def write(
+    together: list[Asked], is_committed: Callable[[list[Made]], None] | None = None
+) -> list[Made]:
+    """In one transaction; once it is over, `is_committed` is called first, with what was made.
+    Raises Refusal, of any of them."""
     cluster = together[0].first.cluster
     made: list[Made] = []
     with preflight.vmids_are_free(), transaction.atomic(), in_one_go():
+        if is_committed:
+            after_commit(is_committed, made)
         headrooms = ask_headrooms([asked.first.project for asked in together])
-        capacity = Capacity(cluster)
+        keys = ask_keys(sum(len(asked.drafts) for asked in together))
+        capacity = Capacity(cluster, alone=True)
         room = {pk: answer() for pk, answer in headrooms.items()}
-        capacity.choose_alone()
+        key = iter(keys())
         for asked in together:
             again = [draft.again() for draft in asked.drafts]
             headroom = room[asked.first.project_id]
             fitting = creation.fit(again, capacity, headroom, at_least=asked.at_least)
-            made.append(asked.context.run(with_operations, fitting, asked))
+            made.append(asked.context.run(with_operations, fitting, asked, key))
         written = _INSERT.ask([vm for its in made for vm, _ in its])
         write_down([operation for its in made for _, operation in its], subjects_are_new=True)
         for asked, its in zip(together, made, strict=True):
             asked.context.run(idempotency.note, [operation for _, operation in its])
         written()
-    for asked, its in zip(together, made, strict=True):
-        asked.made = its
+    return made
 
 
 def ask_headrooms(projects: list[Project | None]) -> dict[int | None, Callable[[], Headroom]]:
@@ -151,7 +183,7 @@ def ask_headrooms(projects: list[Project | None]) -> dict[int | None, Callable[[
     return {pk: Headroom.ask(by_pk[pk]) for pk in sorted(by_pk, key=lambda pk: pk or 0)}
 
 
-def with_operations(drafts: list[Draft], asked: Asked) -> Made:
+def with_operations(drafts: list[Draft], asked: Asked, keys: Iterator[int]) -> Made:
     """The VMs, unsaved, with their operations, which their rows name from their first moment."""
     made = []
     for draft in drafts:
@@ -167,6 +199,7 @@ def with_operations(drafts: list[Draft], asked: Asked) -> Made:
             params=draft.params | ({"batch": asked.batch} if asked.batch else {}),
             secrets=draft.secrets,
         )
+        operation.pk = next(keys)
         vm.doing, vm.task = operation.kind, operation.uuid
         made.append((vm, operation))
     return made

@@ -7,13 +7,12 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any
 
 from django.utils import timezone
 
 from accounts.prepared import Prepared, Slot
-from accounts.sql import in_one_go, lock, rows
+from accounts.sql import ask, in_one_go, lock
 from clusters.models import ONLINE, UNREACHABLE, Cluster, Network, Node, Storage
 from operations.refusals import Conflict, InvalidInput, Refusal, Unavailable
 from vms.models import GIB, MIB, RUNNING, VirtualMachine
@@ -122,30 +121,26 @@ PROMISED = """
 class Capacity:
     """What a cluster's nodes have left, read once; what is chosen here is counted at once.
 
-    What was promised to VMs is read with the first choice, or as soon as it chooses alone.
+    `alone` lets no other request choose on this cluster until this transaction is over; whoever
+    needs a project's `Headroom` too takes that first. Each then sees what the others have placed:
+    fifty at once do not all choose the same node.
     """
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, *, alone: bool = False) -> None:
         self.cluster = cluster
         with in_one_go():
+            if alone:
+                lock(f"placement:{cluster.pk}")
             nodes = NODES.ask(cluster=cluster.pk)
             storages = STORAGES.ask(cluster=cluster.pk)
             bridges = BRIDGES.ask(cluster=cluster.pk)
+            promised = ask(PROMISED, {"cluster": cluster.pk, "running": RUNNING}, prepare=True)
             self.nodes = {node.name: node for node in nodes()}
             self.storages = {(one.node, one.name): one for one in storages()}
             self.bridges: dict[str, set[str]] = defaultdict(set)
             for bridge in bridges():
                 self.bridges[bridge.node].add(bridge.name)
-
-    def choose_alone(self) -> None:
-        """Let no other request choose on this cluster until this transaction is over; whoever needs
-        a project's `Headroom` too takes that first.
-
-        Each then sees what the others have placed: fifty at once do not all choose the same node.
-        """
-        lock(f"placement:{self.cluster.pk}")
-        # It waits here, not in the property: Python 3.11 lets one thread alone into a property.
-        self.free_memory = self._free_memory()
+            self.free_memory = free_memory(self.nodes, promised())
 
     def choose(self, need: Need) -> Placement:
         """The node for a VM that needs this much.
@@ -268,25 +263,21 @@ class Capacity:
                 return trouble
         return ""
 
-    @cached_property
-    def free_memory(self) -> dict[str, int]:
-        return self._free_memory()
 
-    def _free_memory(self) -> dict[str, int]:
-        """Bytes of memory each node has left, VMs accepted a moment ago counted as if they ran.
+def free_memory(nodes: dict[str, Node], promised: Iterable[tuple[Any, ...]]) -> dict[str, int]:
+    """Bytes of memory each node has left, VMs accepted a moment ago counted as if they ran.
 
-        What a node uses now knows nothing of VMs that do not run yet, and of those that do it
-        counts only the memory they have touched. So what counts is the larger of two: what is used
-        now and what was promised to VMs on their way; or all that was promised.
-        """
-        promised = rows(PROMISED, {"cluster": self.cluster.pk, "running": RUNNING}, prepare=True)
-        mib = {node: (all_mib, coming_mib) for node, all_mib, coming_mib in promised}
-        free = {}
-        for name, node in self.nodes.items():
-            all_mib, coming_mib = mib.get(name, (0, 0))
-            taken = max(node.memory_used_bytes + coming_mib * MIB, all_mib * MIB)
-            free[name] = node.memory_bytes - taken
-        return free
+    What a node uses now knows nothing of VMs that do not run yet, and of those that do it counts
+    only the memory they have touched. So what counts is the larger of two: what is used now and
+    what was promised to VMs on their way; or all that was promised.
+    """
+    mib = {node: (all_mib, coming_mib) for node, all_mib, coming_mib in promised}
+    free = {}
+    for name, node in nodes.items():
+        all_mib, coming_mib = mib.get(name, (0, 0))
+        taken = max(node.memory_used_bytes + coming_mib * MIB, all_mib * MIB)
+        free[name] = node.memory_bytes - taken
+    return free
 
 
 def check_size(nodes: Collection[Node], cores: int, memory_mib: int, whose: str) -> None:

@@ -65,10 +65,9 @@ def same_or_new_vm(operation: Operation) -> dict[str, Any]:
     if not operation.notes.get("undone"):
         raise Conflict("vm_gone", f"VM {operation.subject_label} was deleted meanwhile.")
     cluster = operation.cluster
-    capacity, need = Capacity(cluster), Need.from_json(operation.params["need"])
     headroom = Headroom.of(vm.project)
-    capacity.choose_alone()
-    placement = capacity.choose(need)
+    capacity = Capacity(cluster, alone=True)
+    placement = capacity.choose(Need.from_json(operation.params["need"]))
     headroom.take(Amount.of(vm))
     values = {
         "vmid": next_vmid(cluster),

@@ -150,6 +150,20 @@ def test_what_is_too_long_is_refused_and_not_cut(cluster):
         Insert(VirtualMachine)([new_vm(cluster, vmid=7000, node="n" * 64)])
 
 
+def test_who_has_a_key_keeps_it_and_the_others_get_the_next(cluster):
+    insert = Insert(VirtualMachine)
+    first, second = insert.ask_keys(2)()
+    vms = [new_vm(cluster, vmid=7000 + n) for n in range(3)]
+    vms[0].pk, vms[2].pk = second, first
+    insert(vms)
+    assert vms[1].pk > second > first
+    assert [(vm.pk, vm.vmid) for vm in VirtualMachine.objects.filter(pk__gte=first)] == [
+        (first, 7002),
+        (second, 7000),
+        (vms[1].pk, 7001),
+    ]
+
+
 def test_in_one_go_answers_are_read_when_they_are_asked_for(cluster):
     ours, count = new_vm(cluster, vmid=7000), VirtualMachine.objects.filter(cluster=cluster).count()
     with transaction.atomic(), in_one_go():

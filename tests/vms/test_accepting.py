@@ -36,9 +36,9 @@ def sizes(monkeypatch) -> list[int]:
     found: list[int] = []
     write = accepting.write
 
-    def noted(together: list[Any]) -> None:
+    def noted(together: list[Any], *more: Any) -> Any:
         found.append(len(together))
-        write(together)
+        return write(together, *more)
 
     monkeypatch.setattr(accepting, "write", noted)
     return found
@@ -49,14 +49,14 @@ def while_one_writes(cluster, calls: list[Any], kind: str = "create_vm") -> list
     line = accepting._lines[cluster.pk, kind]
 
     def follow(call: Any) -> Any:
-        wait_until(line._turn.locked, "the first", 30)
+        wait_until(lambda: line._writer is not None, "the first", 30)
         return call()
 
     results: list[Any] = []
     everybody = [calls[0], *(partial(follow, call) for call in calls[1:])]
     thread = threading.Thread(target=lambda: results.extend(at_once(*everybody)))
     with transaction.atomic():
-        Capacity(cluster).choose_alone()
+        Capacity(cluster, alone=True)
         thread.start()
         wait_until(lambda: len(line._waiting) == len(calls) - 1, "the others to wait", 30)
     thread.join(60)
@@ -188,6 +188,30 @@ def test_a_hint_that_cannot_be_sent_takes_nothing_back(cluster, sim, operator, s
     monkeypatch.setattr(queue, "send", send)
     results = while_one_writes(cluster, [partial(create, operator, f"new-{n}") for n in range(3)])
     assert [type(one) for one in results] == [Operation] * 3, results
+    assert sizes == [1, 2]
+
+
+def test_who_waits_writes_as_soon_as_the_ones_before_are_committed(
+    cluster, sim, operator, sizes, monkeypatch
+):
+    """Not when their hints are sent as well, which may take long."""
+    send, next_writes = queue.send, threading.Event()
+    write = accepting.write
+
+    def noted(*asked: Any) -> Any:
+        if sizes:
+            next_writes.set()
+        return write(*asked)
+
+    def slow(*args: Any, **more: Any) -> None:
+        assert next_writes.wait(30)
+        send(*args, **more)
+
+    monkeypatch.setattr(accepting, "write", noted)
+    monkeypatch.setattr(queue, "send", slow)
+    results = while_one_writes(cluster, [partial(create, operator, f"new-{n}") for n in range(3)])
+    assert [type(one) for one in results] == [Operation] * 3, results
+    assert next_writes.is_set()
     assert sizes == [1, 2]
 
 
