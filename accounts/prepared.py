@@ -6,13 +6,14 @@ of ours. What is always asked alike is put together by its first use, with slots
     _NAMED = Prepared(lambda: Size.objects.filter(name=Slot("name")))
     _NAMED(name="small")   # as list(Size.objects.filter(name="small"))
 
-`Insert` and `Update` do so for writing. For what many requests and turns need; everywhere else a
-queryset does. Values of slots go to Postgres as they are, so a None is equal to nothing.
+`Insert`, `Update` and `UpdateEach` are for writing. For what many requests and turns need;
+everywhere else a queryset does. Values of slots go to Postgres as they are, so a None is equal to
+nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, Generic, TypeVar
 
@@ -135,8 +136,7 @@ class Insert(Generic[M]):
         for name, values in given.items():
             for row, value in zip(written, values, strict=True):
                 row[name] = value
-        text = orjson.dumps(written, option=orjson.OPT_NON_STR_KEYS).decode()
-        answer = ask(sql, [text], prepare=True)
+        answer = ask(sql, [as_json(written)], prepare=True)
 
         def read() -> None:
             for one, got in zip(new, answer(), strict=True):
@@ -160,18 +160,18 @@ class Insert(Generic[M]):
         quote = connection.ops.quote_name
         columns = [f for f in meta.concrete_fields if not f.generated]
         types = {f.column: (f.db_type(connection), quote(f.column)) for f in columns}
-        key = quote(meta.pk.column)
-        # Of names that Django knows.
-        next_key = f"nextval(pg_get_serial_sequence('{quote(meta.db_table)}', '{meta.pk.column}'))"
-        types[meta.pk.column] = (meta.pk.rel_db_type(connection), f"coalesce({key}, {next_key})")
+        table, key = quote(meta.db_table), meta.pk.column
+        kind, own_key = types[key]
+        next_key = f"nextval(pg_get_serial_sequence('{table}', '{key}'))"
+        types[key] = (kind, f"coalesce({own_key}, {next_key})")
         types |= self._reckoned
         names = ", ".join(map(quote, types))
-        shape = ", ".join(f"{quote(name)} {kind}" for name, (kind, _) in types.items())
+        shape = shape_of({name: kind for name, (kind, _) in types.items()})
         values = ", ".join(value for _, value in types.values())
         returned = ", ".join(quote(f.column) for f in meta.db_returning_fields)
         # Of names that Django knows, and of constants.
-        chosen = f"SELECT {values} FROM jsonb_to_recordset(%s) AS new ({shape})"  # noqa: S608
-        sql = f"INSERT INTO {quote(meta.db_table)} ({names}) {chosen} RETURNING {returned}"
+        chosen = f"SELECT {values} FROM {shape}"  # noqa: S608
+        sql = f"INSERT INTO {table} ({names}) {chosen} RETURNING {returned}"
         own = [f for f in columns if f.column not in self._reckoned]
         return sql, own, meta.db_returning_fields
 
@@ -204,6 +204,38 @@ class Update:
         changed = ", ".join(f"{quote(f.column)} = %({f.name})s" for f in fields)
         # Of names that Django knows, and of constants.
         return f"UPDATE {quote(meta.db_table)} SET {changed} WHERE {self._where}", fields  # noqa: S608
+
+
+class UpdateEach(Generic[M]):
+    """Writes columns of many rows as each has them, by one statement; else as `bulk_update`, which
+    puts a branch into it for each row and column."""
+
+    def __init__(self, model: type[M]) -> None:
+        self._model = model
+
+    def __call__(self, changed: Sequence[M], names: Iterable[str]) -> None:
+        meta: Any = self._model._meta
+        connection = connections[DEFAULT_DB_ALIAS]
+        quote = connection.ops.quote_name
+        fields = [meta.pk, *(meta.get_field(name) for name in names)]
+        written = [{f.column: getattr(one, f.attname) for f in fields} for one in changed]
+        shape = shape_of({f.column: f.db_type(connection) for f in fields})
+        values = ", ".join(f"{quote(f.column)} = new.{quote(f.column)}" for f in fields[1:])
+        table, key = quote(meta.db_table), quote(meta.pk.column)
+        # Of names that Django knows.
+        sql = f"UPDATE {table} SET {values} FROM {shape} WHERE {table}.{key} = new.{key}"  # noqa: S608
+        execute(sql, [as_json(written)])
+
+
+def as_json(rows: Sequence[Mapping[str, Any]]) -> str:
+    return orjson.dumps(rows, option=orjson.OPT_NON_STR_KEYS).decode()
+
+
+def shape_of(types: Mapping[str, str]) -> str:
+    """Rows called `new`, from one JSON, with the columns' types."""
+    quote = connections[DEFAULT_DB_ALIAS].ops.quote_name
+    columns = ", ".join(f"{quote(name)} {kind}" for name, kind in types.items())
+    return f"jsonb_to_recordset(%s) AS new ({columns})"
 
 
 class Columns:

@@ -12,10 +12,12 @@ of their names and sizes, so what is unknown never overwrites what was known.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from django.db import connection, transaction
 
+from accounts.prepared import UpdateEach
 from clusters.models import Cluster
 from events.models import Event, new_event, record_events
 from proxmox.results import GuestUsage, Resources
@@ -48,6 +50,7 @@ USAGE = (
     "net_out_bytes",
     "uptime_s",
 )
+_UPDATE = UpdateEach(VirtualMachine)
 
 
 class Known(NamedTuple):
@@ -119,11 +122,8 @@ def update_known(
         drifts = [drift_of(vm, machines[vm.vmid]) for vm in changed]
         events = [follow(vm, drift, began) for vm, drift in zip(changed, drifts, strict=True)]
         record_events([event for event in events if event is not None])
-        # A column more is a branch more for each row.
         columns = {name for drift in drifts for name in drift}
-        VirtualMachine.objects.bulk_update(
-            changed, [*columns, "updated_at", "synced_at"], batch_size=500
-        )
+        _UPDATE(changed, [*columns, "updated_at", "synced_at"])
 
 
 def differs(vm: Known, guest: GuestUsage) -> bool:
@@ -298,8 +298,14 @@ def write_usage(cluster: Cluster, machines: dict[int, GuestUsage]) -> None:
         return
     with connection.cursor() as cursor:
         cursor.execute(
-            _WRITE_USAGE, [*(list(column) for column in zip(*rows, strict=True)), cluster.pk]
+            _WRITE_USAGE, [*(array_of(column) for column in zip(*rows, strict=True)), cluster.pk]
         )
+
+
+def array_of(numbers: Iterable[float]) -> str:
+    """As Postgres reads an array. psycopg searches each member for what would have to be quoted,
+    which took it longer than Postgres took to find all VMs and compare their usage."""
+    return f"{{{','.join(map(repr, numbers))}}}"
 
 
 def _list(pattern: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 from django.db import DataError, IntegrityError, transaction
 from django.db.models import F
 
-from accounts.prepared import Insert, Prepared, Slot
+from accounts.prepared import Insert, Prepared, Slot, UpdateEach
 from accounts.sql import ask, in_one_go, rows
 from templates_app.models import Template
 from vms.models import Size, VirtualMachine
@@ -162,6 +162,23 @@ def test_who_has_a_key_keeps_it_and_the_others_get_the_next(cluster):
         (second, 7000),
         (vms[1].pk, 7001),
     ]
+
+
+def test_each_row_is_written_as_it_is_and_no_other_column(cluster):
+    vms = [new_vm(cluster, vmid=7000 + n) for n in range(3)]
+    Insert(VirtualMachine)(vms)
+    old_name, seen = vms[0].name, datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
+    for vm, tags, missing in zip(vms, (["a", 'b"{,}'], [], ["c"]), (seen, None, seen), strict=True):
+        vm.tags, vm.missing_since, vm.memory_mib = tags, missing, 100 * vm.vmid
+        vm.metadata, vm.is_ha_managed, vm.name = {"of": vm.vmid}, True, "not written"
+    names = ["tags", "missing_since", "memory_mib", "metadata", "is_ha_managed"]
+    UpdateEach(VirtualMachine)(vms[:2], names)
+    for vm, there in zip(
+        vms, VirtualMachine.objects.filter(vmid__gte=7000).order_by("vmid"), strict=True
+    ):
+        is_written = vm is not vms[2]
+        assert [getattr(there, name) == getattr(vm, name) for name in names] == [is_written] * 5
+        assert there.name == old_name
 
 
 def test_in_one_go_answers_are_read_when_they_are_asked_for(cluster):
