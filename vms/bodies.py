@@ -50,11 +50,12 @@ class Json(Func):
         for name, one in zip(self.names, self.get_source_expressions(), strict=True):
             sql, own = compiler.compile(one)
             before = "," if parts else "{"
-            # A number's text is its JSON, and to_json finds out anew what it is given.
-            value = f"({sql})" if isinstance(one.output_field, PLAIN) else f"to_json({sql})"
-            parts.append(f"""'{before}"{name}":', coalesce({value}::text, 'null')""")
+            if one.output_field.null or not isinstance(one.output_field, PLAIN):
+                # It finds out anew what it is given, each time.
+                sql = f"coalesce(to_json({sql}), 'null')"
+            parts.append(f"""'{before}"{name}":', {sql}""")
             params += own
-        # Sooner than json_build_object, and without its spaces.
+        # Sooner than json_build_object, and without its spaces. It writes all as text by itself.
         return f"concat({', '.join(parts)}, '}}')", params
 
 
@@ -69,8 +70,8 @@ def usage(field: str) -> Combinable:
 
 def moment(field: str | Combinable) -> Combinable:
     """As RFC 3339 has it."""
-    form = """left(to_json((%(expressions)s) AT TIME ZONE 'UTC')::text, -1) || 'Z"'"""
-    return Func(field, template=form, output_field=JSONField())
+    text = """left(to_json((%(expressions)s) AT TIME ZONE 'UTC')::text, -1) || 'Z"'"""
+    return Func(field, template=f"coalesce({text}, 'null')", output_field=JSONField())
 
 
 def rounded(field: str | Combinable, unit: int = 1) -> Combinable:
