@@ -79,7 +79,13 @@ def new_operation(
     )
 
 
-def write_down(operations: list[Operation], *, subjects_are_new: bool = False, **data: str) -> None:
+def write_down(
+    operations: list[Operation],
+    *,
+    subjects_are_new: bool = False,
+    filled: lanes.Filled | None = None,
+    **data: str,
+) -> None:
     """Save new operations of one kind on one cluster, take their claims and hint at them. Where
     their step has to stand in line they do so at once, and are called. Raises Claimed.
 
@@ -87,13 +93,14 @@ def write_down(operations: list[Operation], *, subjects_are_new: bool = False, *
 
     The subjects' rows are locked first (`on_claim`), then the claims: everybody does it in this
     order, so that two actions on one VM wait for one another but never both. Subjects that are new
-    were written with their operations' names, and nobody else knows them yet.
+    were written with their operations' names, and nobody else knows them yet. `filled` are lanes
+    that were read already.
     """
     first = operations[0]
     plan = plan_for(first.kind)
     ready = [one for one in operations if one.after is None]
     wanted = [dict(plan.find(one.step).lanes(one.params)) for one in ready]
-    places = lanes.ends_of_line(first.cluster_id, wanted)
+    places = lanes.ends_of_line(first.cluster_id, wanted, filled)
     for one in operations:
         one.planned = plan.names
         one.waiting_for = f"task {one.after.uuid} ({one.after}) to end" if one.after else ""

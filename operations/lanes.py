@@ -11,7 +11,7 @@ who waits takes no turn until then: a thousand in line cost the workers nothing.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any
@@ -44,27 +44,38 @@ class Place:
 
 
 # Of each lane: how many are through or wait.
-FILLED = """
+_FILLED = """
     SELECT lane.key, lane."limit", count(ticket.id)
     FROM operations_lane AS lane
     LEFT JOIN operations_laneticket AS ticket ON ticket.lane_id = lane.id
-    WHERE lane.cluster_id = %s AND lane.key = ANY(%s)
+    WHERE lane.cluster_id = %s AND {} = ANY(%s)
     GROUP BY lane.id
 """
+FILLED = _FILLED.format("lane.key")
+FILLED_OF_KIND = _FILLED.format("split_part(lane.key, ':', 1)")
+# Of each lane its key, its limit and how many are there.
+Filled = list[tuple[Any, ...]]
 
 
-def ends_of_line(cluster_id: int, wanted: Iterable[Mapping[str, int]]) -> list[Place | None]:
+def ask_filled(cluster_id: int, *kinds: str) -> Callable[[], Filled]:
+    """How full all lanes of these kinds are (`node`, `storage`), as `accounts.sql.ask`."""
+    return ask(FILLED_OF_KIND, [cluster_id, list(kinds)], prepare=True)
+
+
+def ends_of_line(
+    cluster_id: int, wanted: Iterable[Mapping[str, int]], known: Filled | None = None
+) -> list[Place | None]:
     """Where each of those who come now, one after the other, would have to wait; None where there
-    is room. Of each its lanes, with their default limits."""
+    is room. Of each its lanes, with their default limits; `known` was read already."""
     wanted = list(wanted)
     limits = {key: limit for lanes in wanted for key, limit in lanes.items()}
-    if not limits:
-        return [None] * len(wanted)
-    filled = {key: (key, limit, 0) for key, limit in limits.items()}
-    found = rows(FILLED, [cluster_id, list(limits)], prepare=True)
-    if len(found) < len(limits):
-        _make_lanes(cluster_id, limits)
-    filled |= {lane[0]: lane for lane in found}
+    filled = {lane[0]: lane for lane in known or ()}
+    if unknown := [key for key in limits if key not in filled]:
+        found = rows(FILLED, [cluster_id, unknown], prepare=True)
+        if len(found) < len(unknown):
+            _make_lanes(cluster_id, limits)
+        filled |= {key: (key, limits[key], 0) for key in unknown}
+        filled |= {lane[0]: lane for lane in found}
     places = []
     for lanes in wanted:
         places.append(_full(filled[key] for key in sorted(lanes)))

@@ -24,8 +24,8 @@ pytestmark = pytest.mark.django_db
 API = "/api/v1"
 # The token and the note of its use, a page's rows with their count.
 OF_A_LIST = 3
-# The first on a cluster makes its cursor of VMIDs besides.
-OF_A_CREATION = 25
+# The first on a cluster makes its cursor of VMIDs and its lanes besides.
+OF_A_CREATION = 26
 OF_A_BATCH = 22
 # The VMs, the templates, who was deleted just now, the usage.
 OF_THE_SAME_LIST = 4

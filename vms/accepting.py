@@ -20,13 +20,13 @@ from accounts.actors import Actor
 from accounts.models import Project
 from accounts.prepared import Insert
 from accounts.sql import after_commit, in_one_go
-from operations import idempotency
+from operations import idempotency, lanes
 from operations.enqueue import ask_keys, new_operation, write_down
 from operations.models import EXCLUSIVE, Operation
 from vms import creation, preflight
 from vms.creation import Draft
 from vms.models import VirtualMachine
-from vms.placement import Capacity
+from vms.placement import LANE_KINDS, Capacity, choose_alone
 from vms.quota import Headroom
 
 # VMs: whose request is first waits for the writing of the last.
@@ -159,8 +159,10 @@ def write(
         if is_committed:
             after_commit(is_committed, made)
         headrooms = ask_headrooms([asked.first.project for asked in together])
+        choose_alone(cluster)
         keys = ask_keys(sum(len(asked.drafts) for asked in together))
-        capacity = Capacity(cluster, alone=True)
+        filled = lanes.ask_filled(cluster.pk, *LANE_KINDS)
+        capacity = Capacity(cluster)
         room = {pk: answer() for pk, answer in headrooms.items()}
         key = iter(keys())
         for asked in together:
@@ -169,7 +171,8 @@ def write(
             fitting = creation.fit(again, capacity, headroom, at_least=asked.at_least)
             made.append(asked.context.run(with_operations, fitting, asked, key))
         written = _INSERT.ask([vm for its in made for vm, _ in its])
-        write_down([operation for its in made for _, operation in its], subjects_are_new=True)
+        operations = [operation for its in made for _, operation in its]
+        write_down(operations, subjects_are_new=True, filled=filled())
         for asked, its in zip(together, made, strict=True):
             asked.context.run(idempotency.note, [operation for _, operation in its])
         written()

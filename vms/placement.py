@@ -22,6 +22,7 @@ LOST_AFTER = datetime.timedelta(minutes=1)
 # cluster-wide on shared storage and lets the rest time out.
 STORAGE_LANES = {"dir": 2, "nfs": 1, "cifs": 1, "lvm": 2, "lvmthin": 4, "zfspool": 4, "rbd": 6}
 NODE_LANE = 8
+LANE_KINDS = ("node", "storage")
 
 
 CLUSTERS = Prepared(lambda: Cluster.objects.filter(name=Slot("name"), is_enabled=True).order_by())
@@ -118,19 +119,22 @@ PROMISED = """
 """
 
 
-class Capacity:
-    """What a cluster's nodes have left, read once; what is chosen here is counted at once.
+def choose_alone(cluster: Cluster) -> None:
+    """Let no other request choose on this cluster until this transaction is over; whoever needs a
+    project's `Headroom` too takes that first.
 
-    `alone` lets no other request choose on this cluster until this transaction is over; whoever
-    needs a project's `Headroom` too takes that first. Each then sees what the others have placed:
-    fifty at once do not all choose the same node.
+    Each then sees in its `Capacity` what the others have placed: fifty at once do not all choose
+    the same node.
     """
+    lock(f"placement:{cluster.pk}")
 
-    def __init__(self, cluster: Cluster, *, alone: bool = False) -> None:
+
+class Capacity:
+    """What a cluster's nodes have left, read once; what is chosen here is counted at once."""
+
+    def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
         with in_one_go():
-            if alone:
-                lock(f"placement:{cluster.pk}")
             nodes = NODES.ask(cluster=cluster.pk)
             storages = STORAGES.ask(cluster=cluster.pk)
             bridges = BRIDGES.ask(cluster=cluster.pk)

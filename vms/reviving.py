@@ -10,7 +10,7 @@ from templates_app.models import Template
 from vms.building import check_name_is_free
 from vms.copying import check_is_not_there
 from vms.models import VirtualMachine
-from vms.placement import Capacity, Need
+from vms.placement import Capacity, Need, choose_alone
 from vms.preflight import refuse_protected
 from vms.quota import Amount, Headroom
 from vms.sourcing import placed
@@ -66,7 +66,8 @@ def same_or_new_vm(operation: Operation) -> dict[str, Any]:
         raise Conflict("vm_gone", f"VM {operation.subject_label} was deleted meanwhile.")
     cluster = operation.cluster
     headroom = Headroom.of(vm.project)
-    capacity = Capacity(cluster, alone=True)
+    choose_alone(cluster)
+    capacity = Capacity(cluster)
     placement = capacity.choose(Need.from_json(operation.params["need"]))
     headroom.take(Amount.of(vm))
     values = {

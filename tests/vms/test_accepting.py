@@ -24,7 +24,7 @@ from tests.waiting import wait_until
 from vms import accepting, actions, cloning, creation
 from vms.asked import CloneOf
 from vms.models import MIB, RUNNING, STOPPED, VirtualMachine
-from vms.placement import Capacity
+from vms.placement import Capacity, choose_alone
 from vms.quota import Headroom
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -56,7 +56,7 @@ def while_one_writes(cluster, calls: list[Any], kind: str = "create_vm") -> list
     everybody = [calls[0], *(partial(follow, call) for call in calls[1:])]
     thread = threading.Thread(target=lambda: results.extend(at_once(*everybody)))
     with transaction.atomic():
-        Capacity(cluster, alone=True)
+        choose_alone(cluster)
         thread.start()
         wait_until(lambda: len(line._waiting) == len(calls) - 1, "the others to wait", 30)
     thread.join(60)
