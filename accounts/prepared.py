@@ -24,7 +24,7 @@ from django.db.models.query import ModelIterable, get_related_populators
 from django.db.models.sql.compiler import SQLCompiler
 from django.db.transaction import TransactionManagementError
 
-from accounts.sql import ask, execute, rows
+from accounts.sql import ask, execute
 
 T = TypeVar("T")
 M = TypeVar("M", bound=Model)
@@ -248,8 +248,14 @@ class Columns:
         self, condition: str, params: Sequence[Any], *, prepare: bool = False
     ) -> list[tuple[Any, ...]]:
         """`prepare` is that of `rows`."""
+        return self.ask(condition, params, prepare=prepare)()
+
+    def ask(
+        self, condition: str, params: Sequence[Any], *, prepare: bool = False
+    ) -> Callable[[], list[tuple[Any, ...]]]:
+        """As `accounts.sql.ask`."""
         sql, own = self.sql(condition)
-        return rows(sql, [*own, *params], prepare=prepare)
+        return ask(sql, [*own, *params], prepare=prepare)
 
     def sql(self, condition: str) -> tuple[str, tuple[Any, ...]]:
         """With the parameters that go before those of `condition`, which begins with a column of

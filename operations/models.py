@@ -126,6 +126,9 @@ class Operation(models.Model):
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
 
+    # How the API shows its subject, where that was written and read together with it; no column.
+    subject_body: dict[str, Any] | None = None
+
     objects: ClassVar[Any] = OperationQuerySet.as_manager()
 
     class Meta:

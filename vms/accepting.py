@@ -24,6 +24,7 @@ from operations import idempotency, lanes
 from operations.enqueue import ask_keys, new_operation, write_down
 from operations.models import EXCLUSIVE, Operation
 from vms import creation, preflight
+from vms.bodies import ask_bodies
 from vms.creation import Draft
 from vms.models import VirtualMachine
 from vms.placement import LANE_KINDS, Capacity, choose_alone
@@ -171,11 +172,15 @@ def write(
             fitting = creation.fit(again, capacity, headroom, at_least=asked.at_least)
             made.append(asked.context.run(with_operations, fitting, asked, key))
         written = _INSERT.ask([vm for its in made for vm, _ in its])
+        bodies = ask_bodies([vm.uuid for its in made for vm, _ in its])
         operations = [operation for its in made for _, operation in its]
         write_down(operations, subjects_are_new=True, filled=filled())
         for asked, its in zip(together, made, strict=True):
             asked.context.run(idempotency.note, [operation for _, operation in its])
         written()
+        shown = bodies()
+        for operation in operations:
+            operation.subject_body = shown[str(operation.subject)]
     return made
 
 

@@ -13,31 +13,48 @@ from typing import Any, Self
 import psycopg
 from django.conf import settings
 from django.db.backends.postgresql import base
+from psycopg.adapt import AdaptersMap
 from psycopg.types.datetime import TimestamptzLoader
 
 
 class PreparedCursor(psycopg.Cursor[tuple[Any, ...]]):
     """Values go beside the statement, and Postgres keeps it for this connection, planned."""
 
+    def __init__(self, connection: psycopg.Connection[Any], adapters: AdaptersMap) -> None:
+        self._shared = adapters
+        super().__init__(connection)
+
+    @property
+    def adapters(self) -> AdaptersMap:
+        """How values are read and written; psycopg gives each cursor a copy of its own."""
+        return self._shared
+
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
         return super().execute(query, params, prepare=True, **options)
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
+    _shared_adapters: AdaptersMap | None = None
+
     def create_cursor(self, name: str | None = None) -> Any:
-        return self._reading_times(super().create_cursor(name))
+        cursor = super().create_cursor(name)
+        self._read_times(cursor.adapters)
+        return cursor
 
     def prepared_cursor(self) -> Any:
         """As `cursor`, for statements that are always the same but for their values."""
         self.ensure_connection()
         wrapper: Any = self
         with self.wrap_database_errors:
-            cursor = self._reading_times(PreparedCursor(wrapper.connection))
-            return wrapper._prepare_cursor(cursor)
+            if self._shared_adapters is None:
+                self._shared_adapters = AdaptersMap(wrapper.connection.adapters)
+                self._read_times(self._shared_adapters)
+            return wrapper._prepare_cursor(
+                PreparedCursor(wrapper.connection, self._shared_adapters)
+            )
 
-    def _reading_times(self, cursor: Any) -> Any:
+    def _read_times(self, adapters: AdaptersMap) -> None:
         if settings.USE_TZ and self.timezone == datetime.UTC:
             # Django asks the connection's loader for its zone, so it stays there; psycopg takes the
-            # same class in C where it has it. A copy of a small dictionary for each cursor.
-            cursor.adapters.register_loader("timestamptz", TimestamptzLoader)
-        return cursor
+            # same class in C where it has it.
+            adapters.register_loader("timestamptz", TimestamptzLoader)
