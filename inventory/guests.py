@@ -15,9 +15,10 @@ import datetime
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from accounts.prepared import UpdateEach
+from accounts.sql import execute
 from clusters.models import Cluster
 from events.models import Event, new_event, record_events
 from proxmox.results import GuestUsage, Resources
@@ -296,10 +297,8 @@ def write_usage(cluster: Cluster, machines: dict[int, GuestUsage]) -> None:
     ]
     if not rows:
         return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            _WRITE_USAGE, [*(array_of(column) for column in zip(*rows, strict=True)), cluster.pk]
-        )
+    columns = (array_of(column) for column in zip(*rows, strict=True))
+    execute(_WRITE_USAGE, [*columns, cluster.pk])
 
 
 def array_of(numbers: Iterable[float]) -> str:
