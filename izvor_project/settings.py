@@ -153,8 +153,7 @@ DATABASES["default"]["ATOMIC_REQUESTS"] = False
 # Each request and each Celery task takes a connection from the pool, which sees first whether it
 # still works (0.1 ms): a database that was restarted is noticed by nobody.
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
-_OPTIONS: dict[str, Any] = DATABASES["default"].setdefault("OPTIONS", {})
-_OPTIONS.update(
+DATABASES["default"].setdefault("OPTIONS", {}).update(
     pool={
         "min_size": 0,
         "max_size": env.integer("IZVOR_DB_POOL", 32, 2, 500),
@@ -166,9 +165,6 @@ _OPTIONS.update(
     application_name="izvor",
     # Django switches psycopg's preparing off with None. Only `prepared_cursor` makes use of it.
     prepare_threshold=5,
-    # What is prepared has one good plan; where a list of keys is among the values, Postgres would
-    # plan it each time, for as long as to answer it.
-    options=f"{_OPTIONS.get('options', '')} -c plan_cache_mode=force_generic_plan".strip(),
 )
 
 # --- Redis: broker, cache, "it ended" messages ---

@@ -36,6 +36,14 @@ class PreparedCursor(psycopg.Cursor[tuple[Any, ...]]):
 class DatabaseWrapper(base.DatabaseWrapper):
     _shared_adapters: AdaptersMap | None = None
 
+    def _configure_connection(self, connection: Any) -> bool:
+        """Once for each, by Django; a pooler need not let it pass among the words that open one."""
+        # What is prepared has one good plan; where a list of keys is among the values, Postgres
+        # would plan it each time, for as long as to answer it.
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        super()._configure_connection(connection)  # type: ignore[misc]
+        return True
+
     def create_cursor(self, name: str | None = None) -> Any:
         cursor = super().create_cursor(name)
         self._read_times(cursor.adapters)
