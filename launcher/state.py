@@ -23,6 +23,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from launcher.errors import LaunchError
 
@@ -81,8 +82,8 @@ class StateFolder:
                 self.made_sockets = folder
                 return folder
         raise LaunchError(
-            f"The path of the state folder is too long for a Unix socket, or holds a comma: "
-            f"{self.path}. Name another one with IZVOR_STATE_DIR."
+            "The path of the state folder is too long for a Unix socket, or holds what an address "
+            f"has to escape: {self.path}. Name another one with IZVOR_STATE_DIR."
         )
 
     def secrets(self) -> Secrets:
@@ -235,9 +236,10 @@ def _runs(pid: str) -> bool:
 
 
 def _can_hold_sockets(folder: Path) -> bool:
-    """The path must be short enough, and libpq reads a comma as the start of another host."""
+    """The path must be short enough, and look the same in an address: libpq reads a comma as the
+    start of another host, and Flower's page of the broker takes `%20` for the name."""
     socket = os.fsencode(folder / LONGEST_SOCKET_NAME)
-    return len(socket) <= MAX_SOCKET_PATH_BYTES and b"," not in socket
+    return len(socket) <= MAX_SOCKET_PATH_BYTES and quote(socket).encode() == socket
 
 
 def _holds_anything(folder: Path) -> bool:

@@ -1,6 +1,7 @@
 """The state folder: private, locked, and clear about what is wrong with it."""
 
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -109,15 +110,19 @@ def test_sockets_live_in_the_folder_when_its_path_is_short_enough(path):
     remove_state(short)
 
 
-def test_sockets_of_a_long_path_live_in_a_short_private_folder_that_goes_with_it(tmp_path):
-    long = tmp_path / ("x" * 100)
-    state = open_state(long)
+@pytest.mark.parametrize("name", ["x" * 100, "a name", "a,b", "née", "100%"])
+def test_sockets_of_another_path_live_in_a_short_private_folder_that_goes_with_it(name):
+    # Short, so that it is the name alone which counts.
+    above = Path("/tmp") / f"izvor-test-{os.getpid()}"
+    state = open_state(above / name)
     sockets = state.sockets()
     (sockets / "valkey.sock").touch()
     assert len(os.fsencode(sockets)) < MAX_SOCKET_PATH_BYTES - 20
     assert mode(sockets) == 0o700
+    assert above not in sockets.parents
     state.close()
     assert not sockets.exists()
+    shutil.rmtree(above)
 
 
 def test_two_long_paths_do_not_share_their_sockets(tmp_path):
