@@ -72,8 +72,9 @@ class StateFolder:
         if _can_hold_sockets(self.path):
             return self.path
         digest = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:16]
-        for base in (os.environ.get("XDG_RUNTIME_DIR"), "/tmp"):  # noqa: S108  (0700 and owner checked)
-            folder = Path(base or "/nonexistent") / f"izvor-{os.geteuid()}-{digest}"
+        bases = (os.environ.get("XDG_RUNTIME_DIR"), "/tmp")  # noqa: S108  (0700 and owner checked)
+        for base in filter(None, bases):
+            folder = Path(base) / f"izvor-{os.geteuid()}-{digest}"
             if _can_hold_sockets(folder):
                 try:
                     _make_private(folder, may_be_link=False)

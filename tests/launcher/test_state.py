@@ -111,7 +111,10 @@ def test_sockets_live_in_the_folder_when_its_path_is_short_enough(path):
 
 
 @pytest.mark.parametrize("name", ["x" * 100, "a name", "a,b", "née", "100%"])
-def test_sockets_of_another_path_live_in_a_short_private_folder_that_goes_with_it(name):
+def test_sockets_of_another_path_live_in_a_short_private_folder_that_goes_with_it(
+    name, monkeypatch
+):
+    monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
     # Short, so that it is the name alone which counts.
     above = Path("/tmp") / f"izvor-test-{os.getpid()}"
     state = open_state(above / name)
@@ -119,7 +122,7 @@ def test_sockets_of_another_path_live_in_a_short_private_folder_that_goes_with_i
     (sockets / "valkey.sock").touch()
     assert len(os.fsencode(sockets)) < MAX_SOCKET_PATH_BYTES - 20
     assert mode(sockets) == 0o700
-    assert above not in sockets.parents
+    assert sockets.parent == above.parent
     state.close()
     assert not sockets.exists()
     shutil.rmtree(above)
