@@ -11,7 +11,7 @@ import uuid
 
 import structlog
 from django.db import transaction
-from django.db.models import F, Q
+from django.db.models import F, Q, Value
 from django.utils import timezone
 
 from clusters.models import Cluster
@@ -31,7 +31,7 @@ READ_S = 5.0
 OLD = datetime.timedelta(minutes=10)
 PAUSE = datetime.timedelta(minutes=1)
 # A VM that has just booted gets its address when its agent is up.
-YOUNG = datetime.timedelta(minutes=5)
+YOUNG_S = 300
 VMS_A_LOOK = 20
 
 
@@ -89,17 +89,18 @@ def replace_template(template: Template) -> None:
 
 
 def vms_to_read(cluster: Cluster, now: datetime.datetime) -> list[VirtualMachine]:
-    waits_for_agent = Q(
-        power=RUNNING,
-        agent_enabled=True,
-        ip_address=None,
-        created_at__gt=now - YOUNG,
-    )
+    # Its agent tells its addresses some time after each start.
+    uptime = F("usage__uptime_s") * datetime.timedelta(seconds=1)
+    has_just_started = Q(power=RUNNING, agent_enabled=True, usage__uptime_s__range=(1, YOUNG_S))
+    was_not_asked = Q(ip_address=None) | Q(details_at__lt=Value(now) - uptime)
     # The list shows a paused VM as running: only reading it tells when it goes on.
     is_paused = Q(power=PAUSED, details_at__lt=now - PAUSE)
     return list(
         VirtualMachine.objects.filter(
-            Q(details_at=None) | Q(details_at__lt=now - OLD) | is_paused | waits_for_agent,
+            Q(details_at=None)
+            | Q(details_at__lt=now - OLD)
+            | is_paused
+            | (has_just_started & was_not_asked),
             cluster=cluster,
             deleted_at=None,
             missing_since=None,

@@ -60,10 +60,14 @@ def check(failed: Operation) -> None:
         raise Conflict(
             "not_failed", f"Task {failed.uuid} is {failed.state}; only a failed one can be retried."
         )
-    other = failed.retries.filter(state__in=(*UNFINISHED, SUCCEEDED)).first()
+    retries = failed.retries.order_by("-pk")
+    has_given_all = failed.has_secrets and not failed.sealed_params
+    # Its secrets are the newest one's.
+    counting = retries if has_given_all else retries.filter(state__in=(*UNFINISHED, SUCCEEDED))
+    other = counting.first()
     if other is not None:
         raise Conflict("already_retried", f"Task {failed.uuid} was retried: see {other.uuid}.")
-    if is_over(failed) or (failed.has_secrets and not failed.sealed_params):
+    if is_over(failed) or has_given_all:
         raise Conflict(
             "retry_window_over",
             f"Task {failed.uuid} failed over a day ago; look whether it is still wanted, ask anew.",

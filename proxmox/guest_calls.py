@@ -35,15 +35,22 @@ class GuestCalls(Caller):
         )
 
     def guest_config(
-        self, node: str, vmid: int, current: bool = False, *, timeout_s: float | None = None
+        self,
+        node: str,
+        vmid: int,
+        current: bool = False,
+        *,
+        snapshot: str = "",
+        timeout_s: float | None = None,
     ) -> GuestConfig:
-        """The configuration after the next start, or with `current` the one in effect."""
+        """The configuration after the next start, with `current` the one in effect, or that which a
+        snapshot holds."""
         return self._ask(
             GuestConfig.from_api,
             f"{GUEST}/config",
             node=node,
             vmid=vmid,
-            values={"current": True if current else None},
+            values={"current": True if current else None, "snapshot": snapshot or None},
             timeout_s=timeout_s,
         )
 

@@ -118,6 +118,7 @@ class Simulator:
         for task in self._background:
             task.cancel()
         if self.persistence and self._background:
+            await self.tasks.interrupt()
             self.persistence.save(self)
         await self.tasks.close()
         await self.consoles.close()

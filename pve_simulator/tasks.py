@@ -19,6 +19,8 @@ from .world import TaskRecord, World
 
 ABORT_GRACE_S = 5.0
 ABORT_POLL_S = 2.0
+# In real time: whoever stopped the simulator waits for it.
+SHUTDOWN_S = 2.0
 KEPT_TASKS = 4000
 UNEXPECTED = "unexpected status"
 
@@ -216,6 +218,16 @@ class TaskEngine:
     def running(self) -> Iterator[TaskRecord]:
         for job, _ in self._jobs.values():
             yield job.record
+
+    async def interrupt(self) -> None:
+        """As on a node that shuts down: all workers undo what they had begun, and who needs longer
+        for that than SHUTDOWN_S is killed."""
+        runners = [runner for _, runner in self._jobs.values()]
+        for runner in runners:
+            runner.cancel()
+        if runners:
+            await asyncio.wait(runners, timeout=SHUTDOWN_S)
+        await self.close()
 
     async def close(self) -> None:
         """End all workers as if their processes had been killed."""

@@ -5,6 +5,7 @@ Proxmox is asked, briefly, before the transaction, never in it. All raise `opera
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from django.db import transaction
@@ -125,7 +126,12 @@ def rollback_snapshot(*, vm: VirtualMachine, name: str, start: bool, by: Actor) 
     """Back to the snapshot; what has changed since is lost."""
     preflight.check_state(vm, "rollback", ALLOWED["snapshot"])
     preflight.check_snapshot(vm, name)
-    return _enqueue("rollback_snapshot", vm, by, snapshot=name, start=start)
+    growth = changing.growth_by_rollback(vm, name)
+    with transaction.atomic():
+        Headroom.of(vm.project).take(growth)
+        return _enqueue(
+            "rollback_snapshot", vm, by, snapshot=name, start=start, growth=asdict(growth)
+        )
 
 
 def delete_snapshot(*, vm: VirtualMachine, name: str, by: Actor) -> Operation:

@@ -11,10 +11,12 @@ from accounts.models import Project
 from clusters.models import Cluster
 from events.models import record_event
 from operations.refusals import Conflict, InvalidInput, NotAllowed, Unavailable
+from proxmox import ProxmoxError
 from vms.asked import CloudInit, VmChanges
 from vms.creation import check_iso_storage, find_size, secrets_in
 from vms.models import GIB, VirtualMachine
 from vms.placement import check_fits
+from vms.preflight import LOOK_S, client_of
 from vms.quota import Amount, Headroom
 from vms.userdata import read_sealed, sealable
 
@@ -60,10 +62,8 @@ def draft_changes(vm: VirtualMachine, changes: VmChanges, *, by: Actor) -> Chang
     secrets = {}
     if changes.cloud_init is not None:
         secrets = changed_secrets(user_data_of(vm), vm.cluster, changes.cloud_init)
-    growth = Amount(
-        cores=max(0, (cores or 0) - vm.cores),
-        memory_mib=max(0, (memory_mib or 0) - vm.memory_mib),
-        disk_bytes=max(0, disk_gib * GIB - vm.disk_bytes),
+    growth = Amount.of_growth(
+        vm, cores=cores or 0, memory_mib=memory_mib or 0, disk_bytes=disk_gib * GIB
     )
     nothing = not (options or secrets or disk_gib or changes.network)
     return Changes(
@@ -78,6 +78,23 @@ def draft_changes(vm: VirtualMachine, changes: VmChanges, *, by: Actor) -> Chang
         },
         secrets=secrets,
         growth=growth,
+    )
+
+
+def growth_by_rollback(vm: VirtualMachine, name: str) -> Amount:
+    """What the VM takes more once it is as it was at that snapshot, as far as the cluster says so
+    in time."""
+    client = client_of(vm.cluster)
+    try:
+        then = client.guest_config(vm.node, vm.vmid, snapshot=name, timeout_s=LOOK_S)
+    except ProxmoxError:
+        return Amount()
+    disk = then.boot_disk
+    return Amount.of_growth(
+        vm,
+        cores=then.cores * then.sockets,
+        memory_mib=then.memory_mib,
+        disk_bytes=(disk.size_bytes if disk else 0) or 0,
     )
 
 

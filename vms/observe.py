@@ -14,7 +14,7 @@ from proxmox.results import GuestConfig, GuestStatus
 from proxmox.results import Snapshot as Found
 from templates_app.models import Template, os_type_of
 from vms.marks import read_mark, without_mark
-from vms.models import MIB, PAUSED, RUNNING, STOPPED, SUSPENDED, Snapshot, VirtualMachine
+from vms.models import MIB, PAUSED, RUNNING, STOPPED, SUSPENDED, Snapshot, VirtualMachine, VmUsage
 from vms.volumes import vm_of_user_data
 
 
@@ -158,8 +158,13 @@ def meta_created(config: GuestConfig) -> datetime.datetime | None:
 
 
 def save(vm: VirtualMachine, values: dict[str, Any]) -> None:
-    """Write only what differs."""
+    """Write only what differs. With its power come and go its addresses, which are read soon, and
+    what it uses."""
     changed = {name: value for name, value in values.items() if getattr(vm, name) != value}
+    if "power" in changed:
+        changed = {"details_at": None} | changed
+    if changed.get("power") in {STOPPED, SUSPENDED}:
+        VmUsage.objects.filter(vm=vm).delete()
     for name, value in changed.items():
         setattr(vm, name, value)
     if changed:

@@ -30,6 +30,17 @@ class Amount:
         """Without its snapshots."""
         return cls(1, vm.cores, vm.memory_mib, vm.disk_bytes)
 
+    @classmethod
+    def of_growth(
+        cls, vm: VirtualMachine, *, cores: int, memory_mib: int, disk_bytes: int
+    ) -> Amount:
+        """What the VM takes more when it is given so much; to get less gives nothing back yet."""
+        return cls(
+            cores=max(0, cores - vm.cores),
+            memory_mib=max(0, memory_mib - vm.memory_mib),
+            disk_bytes=max(0, disk_bytes - vm.disk_bytes),
+        )
+
     def __add__(self, more: Amount) -> Amount:
         return Amount(
             self.vms + more.vms,
@@ -50,6 +61,8 @@ class Amount:
         }
 
 
+# Kinds whose VM may be larger at the end: `growth` among their words says by how much.
+GROWING = ("update_vm", "rollback_snapshot")
 UNITS = {
     "vms": "VMs",
     "cores": "cores",
@@ -161,7 +174,7 @@ def usage_of(project: Project | None) -> Amount:
     used += Amount(disk_bytes=own.aggregate(disk=Sum("disk_bytes"))["disk"] or 0)
     coming = Operation.objects.unfinished().filter(project=project)
     used += Amount(snapshots=coming.filter(kind="take_snapshot").count())
-    growing = coming.filter(kind="update_vm")
+    growing = coming.filter(kind__in=GROWING)
     for growth in growing.values_list("params__growth", flat=True):
         used += Amount(**(growth or {}))
     return used

@@ -14,13 +14,17 @@ from proxmox import Client, NotFound, ProxmoxError
 from proxmox.results import AgentInterface, GuestConfig
 from vms import observe
 from vms.marks import Mark, read_mark
-from vms.models import RUNNING, UNKNOWN, VirtualMachine
+from vms.models import CREATIONS, RUNNING, UNKNOWN, VirtualMachine
 
 READ_S = 5.0
 
 
 def refresh_vm(vm: VirtualMachine) -> None:
     """Ask Proxmox now. Raises ProxmoxError when it cannot be asked."""
+    if vm.doing in CREATIONS:
+        # Half-made it has little of what was accepted, which counts until it is made, for its
+        # project's quota too.
+        return
     client = connect(vm.cluster)
     try:
         config = find_config(vm, client)

@@ -20,7 +20,7 @@ from pve_simulator import accidents
 from pve_simulator.simulator import Simulator
 from pve_simulator.testing import SimulatorThread
 from tests.conftest import run_until
-from tests.vms.cast import a_vm
+from tests.vms.cast import a_vm, finish
 from vms import actions
 from vms.models import PAUSED, RUNNING, STOPPED, UNKNOWN, VirtualMachine
 from vms.refresh import agent_addresses
@@ -390,3 +390,52 @@ def test_an_agent_that_died_leaves_what_cloud_init_says(cluster, sim):
     cluster.vms.filter(vmid=100).update(details_at=None)
     look(cluster)
     assert vm_of(cluster, 100).ip_address == "192.0.2.9"
+
+
+def test_addresses_come_with_each_start_however_old_the_vm_and_go_with_each_stop(
+    cluster, sim, operator
+):
+    vm = a_vm(sim, operator, running=False)
+    long_ago = timezone.now() - datetime.timedelta(days=9)
+    cluster.vms.filter(pk=vm.pk).update(created_at=long_ago)
+
+    def looked_at() -> VirtualMachine:
+        fresh(sim)
+        look(cluster)
+        return vm_of(cluster, vm.vmid)
+
+    for _ in range(2):
+        finish(actions.start_vm(vm=looked_at(), by=operator))
+        assert vm_of(cluster, vm.vmid).ip_address is None
+        run_until(looked_at, lambda vm: vm.ip_address)
+        finish(actions.stop_vm(vm=looked_at(), force=True, timeout_s=1, by=operator))
+        assert looked_at().ip_address is None
+
+
+def test_an_address_that_was_changed_is_read_after_the_next_start(cluster, sim, operator):
+    vm = a_vm(sim, operator, running=False)
+    cluster.vms.filter(pk=vm.pk).update(ip_address="192.0.2.77", details_at=timezone.now())
+    finish(actions.start_vm(vm=vm, by=operator))
+
+    def looked_at() -> str | None:
+        fresh(sim)
+        look(cluster)
+        return vm_of(cluster, vm.vmid).ip_address
+
+    run_until(looked_at, lambda address: address not in {None, "192.0.2.77"})
+
+
+def test_what_was_stopped_uses_nothing(cluster, sim, operator, api):
+    vm = a_vm(sim, operator)
+
+    def used_memory() -> int:
+        fresh(sim)
+        look(cluster)
+        used: int = api.get(f"/api/v1/vms/{vm.vmid}").json()["memory_used"]
+        return used
+
+    run_until(used_memory, bool)
+    finish(actions.stop_vm(vm=vm, force=True, timeout_s=1, by=operator))
+    shown = api.get(f"/api/v1/vms/{vm.vmid}").json()
+    used = ("cpu_usage", "memory_used", "disk_read", "disk_write", "net_in", "net_out", "uptime")
+    assert {name: shown[name] for name in used} == dict.fromkeys(used, 0)

@@ -101,6 +101,18 @@ def test_what_did_not_fail_or_was_retried_is_not_retried(calls, cluster, sim, wo
     problem_of(calls.post(f"{API}/tasks/{failed.uuid}/retry"), 409, "already_retried")
 
 
+def test_one_whose_retry_failed_too_names_the_one_that_has_its_secrets_now(
+    calls, cluster, sim, work
+):
+    failed = failed_creation(calls, sim, work)
+    sim.cause(accidents.fail_next_task, kind="qmstart", text="no room in the inn")
+    again = work(retried(calls, failed)["task_id"])
+    assert again.state == "failed"
+    problem = problem_of(calls.post(f"{API}/tasks/{failed.uuid}/retry"), 409, "already_retried")
+    assert str(again.uuid) in problem["detail"]
+    assert work(retried(calls, again)["task_id"]).state == "succeeded"
+
+
 def test_a_repeated_retry_with_one_key_is_one_retry(calls, cluster, sim, work):
     failed = failed_creation(calls, sim, work)
     path = f"{API}/tasks/{failed.uuid}/retry"

@@ -191,3 +191,13 @@ def test_answers_do_not_wait_for_a_large_save(tmp_path: Path):
             sim.change(lambda live: live.world.guests[100].lock)
             answered += 1
     assert answered > 3
+
+
+def test_at_a_stop_tasks_are_interrupted_and_undo_what_they_had_begun(tmp_path: Path):
+    with SimulatorThread(state_dir=tmp_path) as sim:
+        api = Api(sim)
+        upid = api.post("/nodes/pve/qemu/9000/clone", newid=201, full=1, bwlimit=1).data
+        sim.wait_for(lambda live: 201 in live.world.guests, what="the clone")
+    with SimulatorThread(state_dir=tmp_path) as sim:
+        assert sim.guest(201) is None
+        assert Api(sim).task(upid)["exitstatus"] == "received interrupt"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from proxmox import Client
-from tests.conftest import SSH_KEY
+from tests.conftest import SSH_KEY, run_until
 from vms.models import VirtualMachine
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -19,6 +19,7 @@ MISSION = {
     "cloud_init": {"user": "admin", "ssh_keys": [SSH_KEY], "ip_config": "ip=dhcp"},
     "start_on_create": True,
 }
+HARDWARE = ("cores", "memory", "disk_size", "network")
 
 
 def test_the_missions_line_gives_a_running_vm_as_asked(api, cluster, sim, work):
@@ -55,3 +56,14 @@ def test_what_proxmox_does_not_take_fails_the_task_by_its_name(
     assert operation.state == "failed"
     assert operation.error == "Proxmox reported success, but tags is 'other' instead of 'wanted'."
     assert sim.guest(int(answer.json()["vmid"])) is None
+
+
+def test_what_was_accepted_counts_until_it_is_made(api, cluster, sim, work):
+    body = api.post("/api/v1/vms", MISSION).json()
+    asked = f"/api/v1/vms/{body['vmid']}"
+    run_until(lambda: sim.guest(int(body["vmid"])), lambda guest: guest is not None)
+    assert api.get(f"{asked}/snapshots").json()["count"] == 0
+    vm = api.get(f"{asked}?refresh=true").json()
+    assert vm["status"] == "creating"
+    assert {name: vm[name] for name in HARDWARE} == {name: body["vm"][name] for name in HARDWARE}
+    assert vm["cloud_init"] == body["vm"]["cloud_init"]

@@ -7,9 +7,11 @@ import json
 import pytest
 from rest_framework.utils.encoders import JSONEncoder
 
+from accounts.models import Quota
 from operations.rest import final_answer
 from tests.vms.cast import a_vm, finish
 from vms import actions
+from vms.quota import usage_of
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -104,3 +106,21 @@ def test_a_snapshot_that_exists_or_does_not_is_said_at_once(api, cluster, sim, o
         assert refused["errors"][0]["field"] == field
     assert api.delete(f"{path}/never").status_code == 404
     assert api.post(f"{path}/never/rollback", {}).json()["code"] == "snapshot_not_found"
+
+
+def test_a_rollback_is_within_the_quota(api, cluster, project, sim, operator, work):
+    vm = a_vm(sim, operator, running=False, cores=4)
+    finish(
+        actions.take_snapshot(vm=vm, name="large", description="", include_ram=False, by=operator)
+    )
+    work(api.patch(f"/api/v1/vms/{vm.vmid}", {"cores": 1}).json()["task_id"])
+    quota = Quota.objects.create(project=project, cores=3)
+    path = f"/api/v1/vms/{vm.vmid}/snapshots/large/rollback"
+    answer = api.post(path, {})
+    assert (answer.status_code, answer.json()["code"]) == (403, "quota_exceeded")
+    Quota.objects.filter(pk=quota.pk).update(cores=4)
+    task = api.post(path, {}).json()["task_id"]
+    # It has what it will grow to from now on.
+    assert usage_of(project).cores == 4
+    assert work(task).state == "succeeded"
+    assert usage_of(project).cores == 4
