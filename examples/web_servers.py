@@ -1,6 +1,7 @@
 """Three web servers with user-data of their own, made at once, watched, and taken down again.
 
-Needs `requests`. Against `make dev` it runs as it is; elsewhere set IZVOR_URL and IZVOR_TOKEN.
+Needs `requests`, which `.venv/bin/python` has. Against `make dev` it runs as it is; elsewhere set
+IZVOR_URL and IZVOR_TOKEN.
 """
 
 from __future__ import annotations

@@ -126,6 +126,10 @@ def read_vm(vm: VirtualMachine, client: Client) -> None:
         VirtualMachine.objects.filter(pk=vm.pk).update(details_at=timezone.now())
     except ProxmoxError as error:
         log.info("vm_not_read", vm=str(vm), error=str(error))
+    except Exception:
+        # Whatever one VM shows, the others are read.
+        log.exception("vm_not_read", vm=str(vm))
+        VirtualMachine.objects.filter(pk=vm.pk).update(details_at=timezone.now())
 
 
 def replace_vm(vm: VirtualMachine, config: GuestConfig) -> None:

@@ -24,6 +24,7 @@ from events.models import Event, new_event, record_events
 from proxmox.results import GuestUsage, Resources
 from templates_app.models import Template
 from vms.models import MIB, PAUSED, RUNNING, STOPPED, SUSPENDED, UNKNOWN, VirtualMachine
+from vms.observe import tags_of
 from vms.refresh import note_missing
 
 COMPARED = (
@@ -179,7 +180,7 @@ def listed_values(vm: VirtualMachine | Known, guest: GuestUsage) -> tuple[Any, .
         guest.name or vm.name,
         power_in_list(vm, guest),
         guest.lock or "",
-        sorted(guest.tags),
+        tags_of(guest.tags),
         vm.cores if cores == vm.listed_cores else cores,
         vm.memory_mib if memory_mib == vm.listed_memory_mib else memory_mib,
         cores,
@@ -248,7 +249,7 @@ def template_values(guest: GuestUsage) -> dict[str, Any]:
     return {
         "node": guest.node,
         "name": guest.name or f"template-{guest.vmid}",
-        "tags": sorted(guest.tags),
+        "tags": tags_of(guest.tags),
     }
 
 

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import structlog
 from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+from django.utils.encoding import escape_uri_path
 
 from izvor_project.api.problems import problem_response
 from izvor_project.env import is_loopback
@@ -40,7 +41,8 @@ class RequestIdMiddleware:
                 log.info(
                     "request",
                     method=request.method,
-                    path=request.path,
+                    # As it came: decoded it may hold anything, a NUL too.
+                    path=escape_uri_path(request.path),
                     status=response.status_code,
                     ms=round((time.perf_counter() - started) * 1000, 1),
                 )

@@ -163,6 +163,10 @@ DATABASES["default"].setdefault("OPTIONS", {}).update(
         "reconnect_timeout": 5,
     },
     application_name="izvor",
+    # A Postgres that has vanished, with its machine or a network, is noticed within this.
+    connect_timeout=10,
+    tcp_user_timeout=30_000,
+    keepalives_idle=30,
     # Django switches psycopg's preparing off with None. Only `prepared_cursor` makes use of it.
     prepare_threshold=5,
 )

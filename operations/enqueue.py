@@ -156,7 +156,8 @@ def request_cancel(operation: Operation, *, by: Actor) -> None:
 def check_cancelable(operation: Operation) -> None:
     """Raises Conflict when it has ended, or is past the point of return."""
     if operation.is_ended:
-        raise Conflict("task_ended", f"Task {operation.uuid} has {operation.state} already.")
+        how = "was canceled" if operation.state == CANCELED else f"has {operation.state}"
+        raise Conflict("task_ended", f"Task {operation.uuid} {how} already.")
     plan = plan_for(operation.kind)
     way = plan.cancel_of(plan.find(operation.step))
     if operation.is_undoing or (operation.state != QUEUED and way is Cancel.NOT_CANCELABLE):

@@ -138,12 +138,12 @@ def idempotent(view: View, *, wanted: str = SUCCEEDED) -> View:
 
 
 def idempotency_key(request: Request) -> idempotency.Asked | None:
-    key = request.headers.get("Idempotency-Key", "")
-    if not key:
+    key = request.headers.get("Idempotency-Key")
+    if key is None:
         return None
-    if len(key) > KEY_LENGTH_MAX or not (key.isascii() and key.isprintable()):
+    if not (0 < len(key) <= KEY_LENGTH_MAX and key.isascii() and key.isprintable()):
         raise InvalidInput(
-            "Idempotency-Key", f"Give up to {KEY_LENGTH_MAX} printable ASCII characters."
+            "Idempotency-Key", f"Give 1 to {KEY_LENGTH_MAX} printable ASCII characters."
         )
     actor = actor_of(request)
     body = json.dumps(request.data, sort_keys=True)

@@ -57,8 +57,10 @@ def retry(operation: Operation, *, by: Actor) -> Operation:
 
 def check(failed: Operation) -> None:
     if failed.state != FAILED:
+        how = "has" if failed.state == SUCCEEDED else "is"
         raise Conflict(
-            "not_failed", f"Task {failed.uuid} is {failed.state}; only a failed one can be retried."
+            "not_failed",
+            f"Task {failed.uuid} {how} {failed.state}; only a failed one can be retried.",
         )
     retries = failed.retries.order_by("-pk")
     has_given_all = failed.has_secrets and not failed.sealed_params

@@ -16,6 +16,8 @@ from accounts.models import Project
 from clusters.models import Cluster
 from operations.models import Operation
 
+# Of a VM's tag, too.
+TAG_LENGTH = 100
 OS_TYPES = ("linux", "windows", "other")
 
 
@@ -87,7 +89,7 @@ class Template(models.Model):
     name = models.CharField(max_length=255, editable=False)
     description = models.TextField(blank=True, editable=False)
     os_type = models.CharField("OS type", max_length=10, default="linux", editable=False)
-    tags = ArrayField(models.CharField(max_length=100), default=list, editable=False)
+    tags = ArrayField(models.CharField(max_length=TAG_LENGTH), default=list, editable=False)
     disk_bytes = models.BigIntegerField(default=0, editable=False)
     cores = models.PositiveIntegerField(default=1, editable=False)
     memory_mib = models.PositiveIntegerField("memory (MiB)", default=0, editable=False)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from threading import Event, Lock
 
 from django.db import InterfaceError, OperationalError, connection, transaction
+from psycopg.errors import PipelineAborted
 
 from accounts.actors import Actor
 from accounts.models import Project
@@ -145,7 +146,11 @@ _lines: dict[tuple[int, str], Line] = defaultdict(Line)
 def is_connection_lost(error: Exception) -> bool:
     """Then nobody knows whether it was committed. A deadlock, a full disk and the like are the word
     of Postgres that it was not: these have a code, of another class than 08 and 57P."""
-    code = getattr(error.__cause__, "sqlstate", None) or "08"
+    cause = error.__cause__
+    if isinstance(cause, PipelineAborted):
+        # What stands behind an error of another kind, in one go.
+        return False
+    code = getattr(cause, "sqlstate", None) or "08"
     return isinstance(error, OperationalError | InterfaceError) and code.startswith(("08", "57P"))
 
 

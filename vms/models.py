@@ -23,6 +23,7 @@ from accounts.models import Project
 from accounts.prepared import Slot
 from clusters.models import Cluster
 from operations.models import Operation
+from templates_app.models import TAG_LENGTH
 
 RUNNING, STOPPED, PAUSED, SUSPENDED, UNKNOWN = (
     "running",
@@ -111,7 +112,7 @@ class VirtualMachine(models.Model):
 
     name = models.CharField(max_length=255, blank=True)
     description = models.TextField(blank=True)
-    tags = ArrayField(models.CharField(max_length=100), default=list, blank=True)
+    tags = ArrayField(models.CharField(max_length=TAG_LENGTH), default=list, blank=True)
     metadata = models.JSONField(default=dict, blank=True)
     is_protected = models.BooleanField(default=False)
 
@@ -220,7 +221,7 @@ class VirtualMachine(models.Model):
     @property
     def shows_console(self) -> bool:
         """As far as is known here. A paused VM's screen stands still, and can be seen."""
-        return self.power in {RUNNING, PAUSED, UNKNOWN}
+        return self.missing_since is None and self.power in {RUNNING, PAUSED, UNKNOWN}
 
     @property
     def disk_gib(self) -> float:

@@ -12,10 +12,15 @@ from django.utils import timezone
 from clusters.models import Storage
 from proxmox.results import GuestConfig, GuestStatus
 from proxmox.results import Snapshot as Found
-from templates_app.models import Template, os_type_of
+from templates_app.models import TAG_LENGTH, Template, os_type_of
 from vms.marks import read_mark, without_mark
 from vms.models import MIB, PAUSED, RUNNING, STOPPED, SUSPENDED, Snapshot, VirtualMachine, VmUsage
 from vms.volumes import vm_of_user_data
+
+
+def tags_of(shown: Iterable[str]) -> list[str]:
+    """Proxmox limits the length of none; more than is kept of one is nobody's filter."""
+    return sorted(tag[:TAG_LENGTH] for tag in shown)
 
 
 def power_of(status: GuestStatus) -> str:
@@ -36,7 +41,7 @@ def config_values(vm: VirtualMachine, config: GuestConfig) -> dict[str, Any]:
     return {
         "name": config.name or vm.name,
         "description": without_mark(config.description),
-        "tags": sorted(config.tags),
+        "tags": tags_of(config.tags),
         "cores": config.cores * config.sockets,
         "memory_mib": config.memory_mib,
         "disk_bytes": (disk.size_bytes if disk else 0) or 0,

@@ -81,11 +81,14 @@ def free_vm(operation: Operation, state: str) -> None:
 def end_creation(operation: Operation, state: str) -> None:
     """A creation that failed leaves no VM behind, or one that is shown as failed."""
     free_vm(operation, state)
-    if state == SUCCEEDED:
-        return
     vm = VirtualMachine.objects.subject_of(operation)
-    if operation.notes.get("undone") or operation.started_at is None:
+    if state == SUCCEEDED:
+        vm.filter(has_failed=True).update(has_failed=False)
+    elif operation.notes.get("undone"):
         vm.update(deleted_at=timezone.now())
+    elif operation.started_at is None:
+        # It made nothing. But what it was to go on with, as a retry, stands there all the same.
+        vm.filter(has_failed=False).update(deleted_at=timezone.now())
     else:
         vm.update(has_failed=True)
 

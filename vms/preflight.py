@@ -153,6 +153,8 @@ def check_console(vm: VirtualMachine) -> None:
 
 
 def check_shown(vm: VirtualMachine) -> None:
+    if vm.missing_since is not None:
+        raise Conflict("wrong_state", f"VM {vm} is no longer on its cluster; it has no console.")
     if not vm.shows_console:
         raise Conflict("wrong_state", f"VM {vm} is {vm.power}; its console needs it to be running.")
 

@@ -6,6 +6,7 @@ import datetime
 import ipaddress
 from typing import Any
 
+from django.db import transaction
 from django.utils import timezone
 
 from clusters.connect import connect
@@ -14,16 +15,16 @@ from proxmox import Client, NotFound, ProxmoxError
 from proxmox.results import AgentInterface, GuestConfig
 from vms import observe
 from vms.marks import Mark, read_mark
-from vms.models import CREATIONS, RUNNING, UNKNOWN, VirtualMachine
+from vms.models import RUNNING, UNKNOWN, VirtualMachine
 
 READ_S = 5.0
 
 
 def refresh_vm(vm: VirtualMachine) -> None:
     """Ask Proxmox now. Raises ProxmoxError when it cannot be asked."""
-    if vm.doing in CREATIONS:
-        # Half-made it has little of what was accepted, which counts until it is made, for its
-        # project's quota too.
+    if vm.doing:
+        # Its task writes down what it sees. And half-made it has little of what was accepted, which
+        # counts until it is made, for its project's quota too.
         return
     client = connect(vm.cluster)
     try:
@@ -70,14 +71,21 @@ def is_it(vm: VirtualMachine, config: GuestConfig) -> bool:
 
 
 def write_config(vm: VirtualMachine, client: Client, config: GuestConfig) -> bool:
-    """What a VM's configuration, status and agent tell, into its row; False if it is another VM."""
+    """What a VM's configuration, status and agent tell, into its row, unless a task has seen it
+    since; False if it is another VM."""
     if not is_it(vm, config):
         return False
     status = client.guest_status(vm.node, vm.vmid, timeout_s=READ_S)
     values = observe.all_values(vm, config, status)
     values |= addresses(client, vm, values)
-    observe.save(vm, values)
-    observe.save_snapshots(vm, client.snapshots(vm.node, vm.vmid, timeout_s=READ_S))
+    snapshots = client.snapshots(vm.node, vm.vmid, timeout_s=READ_S)
+    with transaction.atomic():
+        unseen = VirtualMachine.objects.select_for_update().filter(
+            pk=vm.pk, doing="", settled_at=vm.settled_at
+        )
+        if unseen.first() is not None:
+            observe.save(vm, values)
+            observe.save_snapshots(vm, snapshots)
     return True
 
 
@@ -117,8 +125,16 @@ def agent_addresses(interfaces: tuple[AgentInterface, ...], mac: str) -> list[st
         for interface in interfaces
         if interface.mac and interface.mac.lower() == mac.lower()
         for address in interface.addresses
-        if not ipaddress.ip_address(address.ip).is_link_local
+        if is_address(address.ip)
     ]
+
+
+def is_address(text: str) -> bool:
+    """One that others can use. The agent is a program of the guest: it may say anything."""
+    try:
+        return not ipaddress.ip_address(text).is_link_local and "%" not in text
+    except ValueError:
+        return False
 
 
 def static_addresses(ip_config: str) -> list[str]:

@@ -56,16 +56,18 @@ def same_or_new_vm(operation: Operation) -> dict[str, Any]:
 
     The VM's uuid stays. Raises Refusal as a creation would.
     """
-    vm = VirtualMachine.objects.subject_of(operation).select_for_update().first()
+    vm = VirtualMachine.objects.subject_of(operation).select_related("project").first()
     if vm is None:
         raise Conflict("vm_gone", "Izvor's record of the VM was removed meanwhile.")
+    # Before the row, as for all that needs both: else two could wait for each other.
+    headroom = Headroom.of(vm.project)
+    vm = VirtualMachine.objects.select_for_update().get(pk=vm.pk)
     if vm.deleted_at is None:
-        VirtualMachine.objects.filter(pk=vm.pk).update(has_failed=False)
+        # It has failed, until it is made.
         return operation.params  # type: ignore[no-any-return]
     if not operation.notes.get("undone"):
         raise Conflict("vm_gone", f"VM {operation.subject_label} was deleted meanwhile.")
     cluster = operation.cluster
-    headroom = Headroom.of(vm.project)
     choose_alone(cluster)
     capacity = Capacity(cluster)
     placement = capacity.choose(Need.from_json(operation.params["need"]))

@@ -113,7 +113,12 @@ def cloned_elsewhere(
     chosen = wanted if (source.node, wanted) in capacity.storages else ""
     storages = (chosen,) if chosen else source.storages
     for name in storages:
-        trouble = trouble_with(capacity.storages[source.node, name], source.disk_bytes, "images")
+        there = capacity.storages.get((source.node, name))
+        trouble = (
+            trouble_with(there, source.disk_bytes, "images")
+            if there
+            else f"it has no storage {name}"
+        )
         if trouble:
             raise Conflict(
                 "node_unsuitable",

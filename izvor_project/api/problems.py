@@ -64,17 +64,15 @@ def exception_handler(error: Exception, context: dict[str, Any]) -> Response | N
 def sort_out(error: Exception) -> tuple[int | None, str, str, list[dict[str, str]] | None]:
     if isinstance(error, Refusal):
         errors = [{"field": error.field, "message": error.detail}] if error.field else None
-        return error.status, error.code, error.detail, errors
+        said = in_words(errors) if errors and error.status == 400 else error.detail
+        return error.status, error.code, said, errors
     if isinstance(error, ProxmoxError):
         return proxmox_problem(error)
     if isinstance(error, Unsealable):
         return 503, "secret_unreadable", str(error), None
     if isinstance(error, exceptions.ValidationError):
         errors = flatten(error.detail)
-        detail = "; ".join(
-            f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in errors
-        )
-        return 400, "invalid", detail, errors
+        return 400, "invalid", in_words(errors), errors
     if isinstance(error, Http404):
         return 404, "not_found", "There is no such thing here.", None
     if isinstance(error, PermissionDenied):
@@ -85,6 +83,12 @@ def sort_out(error: Exception) -> tuple[int | None, str, str, list[dict[str, str
         log.exception("database_unavailable")
         return 503, "database_unavailable", "Izvor's database cannot be reached now.", None
     return None, "", "", None
+
+
+def in_words(errors: list[dict[str, str]]) -> str:
+    return "; ".join(
+        f"{e['field']}: {e['message']}" if e["field"] else e["message"] for e in errors
+    )
 
 
 CODES = {

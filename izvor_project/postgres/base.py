@@ -16,6 +16,9 @@ from django.db.backends.postgresql import base
 from psycopg.adapt import AdaptersMap
 from psycopg.types.datetime import TimestamptzLoader
 
+# Nothing of ours waits for anybody in a transaction, but for Postgres.
+IDLE_IN_TRANSACTION_S = 60
+
 
 class PreparedCursor(psycopg.Cursor[tuple[Any, ...]]):
     """Values go beside the statement, and Postgres keeps it for this connection, planned."""
@@ -41,6 +44,8 @@ class DatabaseWrapper(base.DatabaseWrapper):
         # What is prepared has one good plan; where a list of keys is among the values, Postgres
         # would plan it each time, for as long as to answer it.
         connection.execute("SET plan_cache_mode = force_generic_plan")
+        # A process that is stopped in the midst of a transaction holds up all others.
+        connection.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_IN_TRANSACTION_S}s'")
         super()._configure_connection(connection)  # type: ignore[misc]
         return True
 

@@ -209,6 +209,7 @@ def test_bad_input_is_a_400_that_names_the_field(field, operator_calls, unchange
     for changes in (changes for named, changes in BAD if named == field):
         body = problem_of(operator_calls.post(f"{API}/vms", sent(changes)), 400)
         assert field in fields_of(body), (changes, body["errors"])
+        assert f"{field}: " in body["detail"], (changes, body["detail"])
 
 
 def test_all_wrong_fields_are_named_at_once(operator_calls, unchanged):

@@ -141,6 +141,20 @@ def test_a_vm_that_does_not_run_has_no_console(power, cluster, callers, sim):
     sim.change(lambda s: s.world.guests[vm.vmid].config.pop("lock", None))
 
 
+def test_a_vm_that_is_gone_from_its_cluster_has_none(cluster, callers, sim):
+    vm = VirtualMachine.objects.filter(power=STOPPED).first()
+    assert vm is not None
+    vmid = vm.vmid
+    guest = sim.change(lambda s: s.world.guests.pop(vmid))
+    try:
+        path = f"{API}/vms/{vm.uuid}"
+        assert callers["operator"].get(f"{path}?refresh=true").json()["status"] == "unknown"
+        body = problem_of(callers["operator"].get(f"{path}/console"), 409, "wrong_state")
+        assert "no longer on its cluster" in body["detail"]
+    finally:
+        sim.change(lambda s: s.world.guests.update({vmid: guest}))
+
+
 def test_one_that_was_started_a_moment_ago_has_one(running, callers):
     """The list lags ten seconds behind; before it is refused, the VM is asked."""
     change(100, power=STOPPED)

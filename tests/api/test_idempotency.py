@@ -78,7 +78,7 @@ def test_while_the_first_is_under_way_the_second_is_told_so(api, cluster, operat
     assert Operation.objects.count() == 1
 
 
-@pytest.mark.parametrize("key", ["x" * 256, "tab\there", "ž"])
+@pytest.mark.parametrize("key", ["", "x" * 256, "tab\there", "ž"])
 def test_a_key_that_is_none_is_refused(api, cluster, key):
     answer = create(api, key)
     assert (answer.status_code, answer.json()["errors"][0]["field"]) == (400, "Idempotency-Key")
@@ -105,4 +105,6 @@ def test_a_repeated_cancel_is_answered_as_the_first_was(api, cluster, work):
     assert api.post(path, headers=key).status_code == 202
     assert work(task).state == "canceled"
     assert api.post(path, headers=key).json()["task_id"] == task
-    assert api.post(path).status_code == 409
+    answer = api.post(path)
+    assert answer.status_code == 409
+    assert f"Task {task} was canceled already." == answer.json()["detail"]

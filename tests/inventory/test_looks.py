@@ -15,6 +15,8 @@ from clusters.connect import connect, forget_clients
 from clusters.models import SIMULATOR, Cluster, Network, Node, Storage
 from events.models import Event
 from inventory import cycle, guests
+from inventory.details import read_vm
+from proxmox import Client
 from proxmox.results import AgentInterface
 from pve_simulator import accidents
 from pve_simulator.simulator import Simulator
@@ -22,6 +24,7 @@ from pve_simulator.testing import SimulatorThread
 from tests.conftest import run_until
 from tests.vms.cast import a_vm, finish
 from vms import actions
+from vms.asked import VmChanges
 from vms.models import PAUSED, RUNNING, STOPPED, UNKNOWN, VirtualMachine
 from vms.refresh import agent_addresses
 
@@ -439,3 +442,53 @@ def test_what_was_stopped_uses_nothing(cluster, sim, operator, api):
     shown = api.get(f"/api/v1/vms/{vm.vmid}").json()
     used = ("cpu_usage", "memory_used", "disk_read", "disk_write", "net_in", "net_out", "uptime")
     assert {name: shown[name] for name in used} == dict.fromkeys(used, 0)
+
+
+@pytest.mark.parametrize("said", ["2001:db8::1%eth0", "not-an-ip", "10.0.0.5/24"])
+def test_what_a_guest_says_of_its_address_stops_nobody_elses_reading(
+    cluster, sim, operator, monkeypatch, said
+):
+    vm = a_vm(sim, operator)
+    asked = Client.agent_interfaces
+
+    def interfaces(client: Client, node: str, vmid: int, **more: Any) -> Any:
+        if vmid != vm.vmid:
+            return asked(client, node, vmid, **more)
+        address = {"ip-address": said, "prefix": 64, "ip-address-type": "ipv6"}
+        mac = vm_of(cluster, vmid).mac_address
+        shown = {"name": "eth0", "hardware-address": mac, "ip-addresses": [address]}
+        return (AgentInterface.from_api(shown),)
+
+    monkeypatch.setattr(Client, "agent_interfaces", interfaces)
+    began = timezone.now()
+    cluster.vms.update(details_at=None)
+    look(cluster)
+    assert not cluster.vms.filter(deleted_at=None, details_at__lt=began).exists()
+    assert not cluster.vms.filter(deleted_at=None, details_at=None).exists()
+    assert vm_of(cluster, vm.vmid).ip_address is None
+
+
+def test_a_long_tag_is_cut_and_stops_no_look(cluster, sim):
+    vm = vm_of(cluster, 102)
+    connect(cluster).update_config(vm.node, vm.vmid, changes={"tags": "t" * 101})
+    fresh(sim)
+    look(cluster)
+    assert vm_of(cluster, 102).tags == ["t" * 100]
+
+
+def test_what_was_read_before_a_task_is_not_written_after_it(cluster, sim, operator, monkeypatch):
+    vm = a_vm(sim, operator)
+    asked = Client.agent_interfaces
+
+    def interfaces(*args: Any, **more: Any) -> Any:
+        monkeypatch.setattr(Client, "agent_interfaces", asked)
+        mine = VmChanges(description="mine")
+        task = actions.update_vm(vm=vm_of(cluster, vm.vmid), changes=mine, by=operator)
+        assert task is not None
+        finish(task)
+        return asked(*args, **more)
+
+    monkeypatch.setattr(Client, "agent_interfaces", interfaces)
+    read_vm(vm_of(cluster, vm.vmid), connect(cluster))
+    assert Client.agent_interfaces is asked
+    assert vm_of(cluster, vm.vmid).description == "mine"

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
 from django.db.models.functions import Now
 
-from accounts.models import Quota
+from accounts.models import Project, Quota
+from accounts.sql import rows
 from operations import retrying
 from operations.models import Claim, Operation
+from operations.refusals import Refusal
 from pve_simulator import accidents
 from tests.api.shapes import Caller, problem_of
+from tests.threads import at_once
 from tests.vms.cast import a_vm, ask_for
-from vms import actions
+from tests.waiting import wait_until
+from vms import actions, quota
 from vms.asked import VmChanges
 from vms.models import VirtualMachine
 
@@ -111,6 +116,66 @@ def test_one_whose_retry_failed_too_names_the_one_that_has_its_secrets_now(
     problem = problem_of(calls.post(f"{API}/tasks/{failed.uuid}/retry"), 409, "already_retried")
     assert str(again.uuid) in problem["detail"]
     assert work(retried(calls, again)["task_id"]).state == "succeeded"
+
+
+def test_a_retry_that_is_canceled_before_it_begins_leaves_the_vm_that_was_kept(
+    calls, cluster, sim, work
+):
+    failed = failed_creation(calls, sim, work, keep=True)
+    body = retried(calls, failed)
+    assert calls.post(f"{API}/tasks/{body['task_id']}/cancel").status_code == 202
+    assert work(body["task_id"]).state == "canceled"
+    vm = calls.get(f"{API}/vms/{failed.subject}").json()
+    assert vm["status"] == "error"
+    assert sim.guest(int(vm["id"])) is not None
+
+
+@pytest.mark.parametrize("keep", [True, False])
+def test_a_vm_whose_retry_had_not_begun_is_deleted_from_the_cluster(
+    calls, cluster, sim, work, keep
+):
+    if not keep:
+        sim.cause(accidents.fail_next_task, kind="qmdestroy", text="storage is away")
+    failed = failed_creation(calls, sim, work, keep=keep)
+    vm = VirtualMachine.objects.get(uuid=str(failed.subject))
+    assert sim.guest(vm.vmid) is not None
+    retry = retried(calls, failed)["task_id"]
+    deletion = calls.delete(f"{API}/vms/{vm.uuid}").json()["task_id"]
+    assert (work(retry).state, work(deletion).state) == ("canceled", "succeeded")
+    assert sim.guest(vm.vmid) is None
+
+
+def test_a_retry_and_a_change_do_not_wait_for_each_other(
+    calls, cluster, sim, work, operator, project, monkeypatch
+):
+    Quota.objects.create(project=project, cores=100)
+    sim.cause(accidents.fail_next_task, kind="qmstart", text="no room in the inn")
+    body = calls.post(f"{API}/vms", NEW).json()
+    # As it was read while it was being made.
+    vm = VirtualMachine.objects.select_related("cluster", "project").get(uuid=body["vm"]["uuid"])
+    failed = work(body["task_id"])
+    is_begun = threading.Event()
+
+    def hold(project: Project | None) -> quota.Headroom:
+        held = quota.Headroom.of(project)
+        is_begun.set()
+        waits = "SELECT FROM pg_locks WHERE locktype IN ('transactionid', 'tuple') AND NOT granted"
+        wait_until(lambda: rows(waits), "the retry to stand behind it", 30)
+        return held
+
+    class Held(quota.Headroom):
+        of = staticmethod(hold)  # type: ignore[assignment]
+
+    monkeypatch.setattr(actions, "Headroom", Held)
+
+    def retry() -> Operation:
+        is_begun.wait(30)
+        return retrying.retry(failed, by=operator)
+
+    changes = VmChanges(cores=3)
+    changed, again = at_once(lambda: actions.update_vm(vm=vm, changes=changes, by=operator), retry)
+    assert isinstance(changed, Refusal), changed
+    assert isinstance(again, Operation), again
 
 
 def test_a_repeated_retry_with_one_key_is_one_retry(calls, cluster, sim, work):

@@ -7,6 +7,9 @@ import subprocess
 import sys
 
 import pytest
+from django.http import HttpRequest, HttpResponse
+
+from izvor_project.middleware import RequestIdMiddleware
 
 SCRIPT = """
 import logging
@@ -38,3 +41,12 @@ def test_a_traceback_shows_no_local_variable(log_format):
     assert "what went wrong" in ran.stderr
     assert "in fail" in ran.stderr
     assert "a planted secret" not in ran.stderr
+
+
+def test_a_path_is_logged_as_it_came(caplog):
+    """A raw NUL makes a log a binary file, in which grep finds nothing."""
+    request = HttpRequest()
+    request.method, request.path = "GET", "/api/v1/vms/\0\x1b"
+    with caplog.at_level("INFO"):
+        RequestIdMiddleware(lambda _: HttpResponse())(request)
+    assert [record.msg["path"] for record in caplog.records] == ["/api/v1/vms/%00%1B"]

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 import structlog
-from django.db import OperationalError, transaction
+from django.db import OperationalError, connection, transaction
 from psycopg.errors import DeadlockDetected
 
+from accounts import sql
 from accounts.models import Project, Quota
 from events.models import Event
 from operations import enqueue, idempotency, queue
@@ -164,6 +165,34 @@ def test_a_key_whose_first_request_was_committed_after_all_makes_no_second_vm(
             create(operator, "new-0")
     assert refused.value.code == "in_progress"
     assert VirtualMachine.objects.filter(name="new-0").count() == 1
+
+
+def test_a_key_that_another_commits_meanwhile_is_refused_to_its_own_request_alone(
+    cluster, sim, operator
+):
+    asked = idempotency.Asked(caller="ci", key="key", digest="digest")
+    is_written = threading.Event()
+
+    def first() -> None:
+        with transaction.atomic():
+            IdempotencyKey.objects.create(caller="ci", key="key", digest="digest", operations=[])
+            is_written.set()
+            waits = "SELECT FROM pg_locks WHERE locktype = 'transactionid' AND NOT granted"
+            wait_until(lambda: sql.rows(waits), "the repetition to wait for it", 30)
+        connection.close()
+
+    def again() -> Operation:
+        with idempotency.carrying(asked):
+            return create(operator, "again")
+
+    thread = threading.Thread(target=first)
+    thread.start()
+    is_written.wait(30)
+    others = [partial(create, operator, f"new-{n}") for n in range(3)]
+    results = while_one_writes(cluster, [others[0], again, *others[1:]])
+    thread.join(30)
+    assert getattr(results.pop(1), "code", None) == "in_progress", results
+    assert all(isinstance(made, Operation) for made in results), results
 
 
 def test_two_clones_of_which_one_wants_the_source_alone_are_not_both_let_in(cluster, sim, operator):

@@ -10,6 +10,7 @@ from django.db import connection
 from accounts.models import Quota
 from clusters.models import Node
 from operations.refusals import Conflict, NotAllowed, Refusal
+from templates_app.models import Template
 from tests.conftest import run_until
 from tests.vms.cast import a_new_vm, finish
 from vms import actions
@@ -89,3 +90,13 @@ def test_a_node_that_was_asked_for_is_waited_for(cluster, operator, sim):
 def read(operation):
     operation.refresh_from_db()
     return operation
+
+
+def test_a_template_whose_storage_is_gone_is_cloned_for_no_other_node(cluster, sim, api):
+    template = Template.objects.get(name="ubuntu-22.04")
+    Template.objects.filter(pk=template.pk).update(storages=["gone"], is_on_shared_storage=False)
+    other = cluster.nodes.exclude(name=template.node).order_by("name").first().name
+    asked = {"name": "web", "template": template.name, "size": "small", "node": other}
+    answer = api.post("/api/v1/vms", asked)
+    assert (answer.status_code, answer.json()["code"]) == (409, "node_unsuitable")
+    assert "it has no storage gone" in answer.json()["detail"]
