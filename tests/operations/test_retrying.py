@@ -164,7 +164,7 @@ def test_a_retry_and_a_change_do_not_wait_for_each_other(
         return held
 
     class Held(quota.Headroom):
-        of = staticmethod(hold)  # type: ignore[assignment]
+        of = staticmethod(hold)
 
     monkeypatch.setattr(actions, "Headroom", Held)
 

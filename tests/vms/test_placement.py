@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 
 from accounts.models import Quota
 from clusters.models import Node
@@ -94,9 +95,12 @@ def read(operation):
 
 def test_a_template_whose_storage_is_gone_is_cloned_for_no_other_node(cluster, sim, api):
     template = Template.objects.get(name="ubuntu-22.04")
-    Template.objects.filter(pk=template.pk).update(storages=["gone"], is_on_shared_storage=False)
+    own = cluster.storages.filter(node=template.node, is_shared=False, content__contains=["images"])
+    name = own.first().name
+    Template.objects.filter(pk=template.pk).update(storages=[name], is_on_shared_storage=False)
+    own.update(missing_since=timezone.now())
     other = cluster.nodes.exclude(name=template.node).order_by("name").first().name
     asked = {"name": "web", "template": template.name, "size": "small", "node": other}
     answer = api.post("/api/v1/vms", asked)
     assert (answer.status_code, answer.json()["code"]) == (409, "node_unsuitable")
-    assert "it has no storage gone" in answer.json()["detail"]
+    assert f"it has no storage {name}" in answer.json()["detail"]
