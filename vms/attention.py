@@ -22,7 +22,7 @@ def conditions() -> dict[str, Q]:
     (inventory.reconcile)."""
     unchanged = Q(updated_at__lt=timezone.now() - STUCK_AFTER)
     return {
-        IN_ERROR: Q(has_failed=True),
+        IN_ERROR: Q(has_failed=True, doing=""),
         MISSING: Q(missing_since__isnull=False),
         LOCKED: ~Q(lock__in=PATIENT_LOCKS) & Q(doing="", missing_since=None) & unchanged,
         ORPHAN: Q(marked_as__isnull=False) & ~Q(marked_as=F("uuid")),

@@ -18,7 +18,7 @@ from operations.plans import Job, StepFailed
 from proxmox import Client, NotFound, Unreachable, Upid
 from proxmox.results import GuestConfig, GuestStatus, Snapshot
 from vms.marks import Mark, read_mark
-from vms.models import GivenUpVmid, VirtualMachine
+from vms.models import CREATIONS, GivenUpVmid, VirtualMachine
 from vms.vmids import next_vmid
 
 READ_S = 10.0
@@ -106,7 +106,9 @@ class VmJob(Job):
         if self.vm.smbios_uuid is not None:
             return config.smbios_uuid == str(self.vm.smbios_uuid)
         if self.vm.is_ours:
-            is_leftover = self.vm.has_failed and is_half_made(config)
+            # A retry makes it anew, and may find somebody else's half-made one under its number.
+            is_to_go = self.vm.has_failed and self.operation.kind not in CREATIONS
+            is_leftover = is_to_go and is_half_made(config)
             return is_leftover or read_mark(config.description) == self.mark
         return config.smbios_uuid is None
 

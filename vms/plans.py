@@ -219,6 +219,7 @@ PLANS: tuple[Plan[VmJob], ...] = (
         AttachAgain(),
         StartIfAsked(),
         Observe(),
+        on_retry=same_vm_growing,
     ),
     plan("mark_vm", "Put the mark back", MarkAgain()),
     plan(

@@ -41,7 +41,8 @@ def same_unprotected_vm(operation: Operation) -> dict[str, Any]:
 
 def same_vm_growing(operation: Operation) -> dict[str, Any]:
     """The quota must have room again, as when it was accepted. Raises Conflict, NotAllowed."""
-    Headroom.of(living_vm(operation).project).take(Amount(**operation.params["growth"]))
+    growth = Amount(**operation.params.get("growth") or {})
+    Headroom.of(living_vm(operation).project).take(growth)
     return operation.params  # type: ignore[no-any-return]
 
 

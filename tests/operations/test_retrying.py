@@ -130,6 +130,19 @@ def test_a_retry_that_is_canceled_before_it_begins_leaves_the_vm_that_was_kept(
     assert sim.guest(int(vm["id"])) is not None
 
 
+def test_a_retried_rollback_is_within_the_quota(calls, cluster, sim, work, operator, project):
+    vm = a_vm(sim, operator, running=False, cores=4)
+    asked = {"name": "large", "description": ""}
+    work(calls.post(f"{API}/vms/{vm.vmid}/snapshots", asked).json()["task_id"])
+    work(calls.patch(f"{API}/vms/{vm.vmid}", {"cores": 1}).json()["task_id"])
+    sim.cause(accidents.fail_next_task, kind="qmrollback", text="no room in the inn")
+    path = f"{API}/vms/{vm.vmid}/snapshots/large/rollback"
+    failed = work(calls.post(path, {}).json()["task_id"])
+    assert failed.state == "failed"
+    Quota.objects.create(project=project, cores=2)
+    problem_of(calls.post(f"{API}/tasks/{failed.uuid}/retry"), 403, "quota_exceeded")
+
+
 @pytest.mark.parametrize("keep", [True, False])
 def test_a_vm_whose_retry_had_not_begun_is_deleted_from_the_cluster(
     calls, cluster, sim, work, keep

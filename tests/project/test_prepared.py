@@ -58,6 +58,10 @@ def test_postgres_keeps_its_plan(two):
     assert kept == [(len(two), 0)]
 
 
+def test_who_is_stopped_in_a_transaction_holds_up_nobody_for_long(two):
+    assert rows("SHOW idle_in_transaction_session_timeout") == [("1min",)]
+
+
 def test_related_rows_come_with_it(cluster, django_assert_num_queries):
     asked = Template.objects.select_related("cluster", "copy_of").order_by("vmid")
     prepared = Prepared(lambda: asked.filter(cluster=Slot("cluster")))
