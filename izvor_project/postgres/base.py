@@ -14,6 +14,7 @@ import psycopg
 from django.conf import settings
 from django.db.backends.postgresql import base
 from psycopg.adapt import AdaptersMap
+from psycopg.errors import FeatureNotSupported
 from psycopg.types.datetime import TimestamptzLoader
 
 # Nothing of ours waits for anybody in a transaction, but for Postgres.
@@ -33,7 +34,13 @@ class PreparedCursor(psycopg.Cursor[tuple[Any, ...]]):
         return self._shared
 
     def execute(self, query: Any, params: Any = None, **options: Any) -> Self:
-        return super().execute(query, params, prepare=True, **options)
+        try:
+            return super().execute(query, params, prepare=True, **options)
+        except FeatureNotSupported:
+            # A migration has changed the type of what a kept statement gives. Outside a transaction
+            # psycopg would keep it all the same, and fail with it for as long as it lives.
+            self.connection.close()
+            raise
 
 
 class DatabaseWrapper(base.DatabaseWrapper):

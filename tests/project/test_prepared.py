@@ -7,12 +7,20 @@ from typing import Any
 from uuid import UUID
 
 import pytest
-from django.db import DataError, IntegrityError, transaction
+from django.db import (
+    DataError,
+    IntegrityError,
+    NotSupportedError,
+    close_old_connections,
+    connection,
+    transaction,
+)
 from django.db.models import F
 
 from accounts.prepared import Insert, Prepared, Slot, UpdateEach
-from accounts.sql import ask, in_one_go, rows
+from accounts.sql import ask, execute, in_one_go, rows
 from templates_app.models import Template
+from tests.threads import at_once
 from vms.models import Size, VirtualMachine
 
 pytestmark = pytest.mark.django_db
@@ -60,6 +68,26 @@ def test_postgres_keeps_its_plan(two):
 
 def test_who_is_stopped_in_a_transaction_holds_up_nobody_for_long(two):
     assert rows("SHOW idle_in_transaction_session_timeout") == [("1min",)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_connection_whose_statements_a_migration_has_changed_is_given_up():
+    def asked() -> list[Any]:
+        return rows("SELECT name FROM changed", prepare=True)
+
+    execute("CREATE TABLE changed (name varchar(5))")
+    try:
+        assert asked() == []
+        at_once(lambda: execute("ALTER TABLE changed ALTER name TYPE varchar(9)"))
+        with pytest.raises(NotSupportedError, match="cached plan"):
+            asked()
+        # Else the pool would hand it to the next.
+        assert connection.connection.closed
+        close_old_connections()
+        assert asked() == []
+    finally:
+        connection.close()
+        execute("DROP TABLE changed")
 
 
 def test_related_rows_come_with_it(cluster, django_assert_num_queries):
