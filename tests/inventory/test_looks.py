@@ -25,6 +25,7 @@ from tests.conftest import run_until
 from tests.vms.cast import a_vm, finish
 from vms import actions
 from vms.asked import VmChanges
+from vms.marks import Mark, with_mark
 from vms.models import PAUSED, RUNNING, STOPPED, UNKNOWN, VirtualMachine
 from vms.refresh import agent_addresses
 
@@ -478,6 +479,9 @@ def test_a_long_tag_is_cut_and_stops_no_look(cluster, sim):
 
 def test_what_was_read_before_a_task_is_not_written_after_it(cluster, sim, operator, monkeypatch):
     vm = a_vm(sim, operator)
+    # Not seen yet, so that there is something to write.
+    found = with_mark("from outside", Mark(cluster=cluster.uuid, vm=vm.uuid, vmid=vm.vmid))
+    sim.cause(accidents.set_option, vmid=vm.vmid, key="description", value=found)
     asked = Client.agent_interfaces
 
     def interfaces(*args: Any, **more: Any) -> Any:
