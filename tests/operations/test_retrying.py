@@ -63,6 +63,8 @@ def test_a_creation_that_was_undone_is_made_anew_under_its_uuid(calls, cluster, 
     assert gone.deleted_at is not None
     body = retried(calls, failed)
     assert body["vm"]["uuid"] == str(failed.subject)
+    # What the first had undone, this one has not.
+    assert (failed.notes["undone"], Operation.objects.get(uuid=body["task_id"]).notes) == (True, {})
     again = work(body["task_id"])
     assert again.state == "succeeded", again.error
     assert again.retry_of == failed
@@ -134,7 +136,7 @@ def test_a_retried_rollback_is_within_the_quota(calls, cluster, sim, work, opera
     vm = a_vm(sim, operator, running=False, cores=4)
     asked = {"name": "large", "description": ""}
     work(calls.post(f"{API}/vms/{vm.vmid}/snapshots", asked).json()["task_id"])
-    work(calls.patch(f"{API}/vms/{vm.vmid}", {"cores": 1}).json()["task_id"])
+    work(calls.ask("PATCH", f"{API}/vms/{vm.vmid}", {"cores": 1}).json()["task_id"])
     sim.cause(accidents.fail_next_task, kind="qmrollback", text="no room in the inn")
     path = f"{API}/vms/{vm.vmid}/snapshots/large/rollback"
     failed = work(calls.post(path, {}).json()["task_id"])

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 import structlog
 from django.db import OperationalError, connection, transaction
-from psycopg.errors import DeadlockDetected
+from psycopg import OperationalError as PsycopgError
+from psycopg.errors import (
+    AdminShutdown,
+    ConnectionFailure,
+    DeadlockDetected,
+    DiskFull,
+    PipelineAborted,
+)
 
 from accounts import sql
 from accounts.models import Project, Quota
@@ -193,6 +200,31 @@ def test_a_key_that_another_commits_meanwhile_is_refused_to_its_own_request_alon
     thread.join(30)
     assert getattr(results.pop(1), "code", None) == "in_progress", results
     assert all(isinstance(made, Operation) for made in results), results
+
+
+@pytest.mark.parametrize(
+    ("cause", "is_lost"),
+    [
+        (None, True),
+        (PsycopgError("the connection is lost"), True),
+        (ConnectionFailure(), True),
+        (AdminShutdown(), True),
+        (DeadlockDetected(), False),
+        (DiskFull(), False),
+        (PipelineAborted(), False),
+    ],
+)
+def test_after_which_errors_nobody_knows_whether_it_was_committed(cause, is_lost):
+    error = OperationalError("it failed")
+    error.__cause__ = cause
+    assert accepting.is_connection_lost(error) == is_lost
+
+
+def test_quotas_are_locked_in_one_order_whoever_asks_first(cluster, project):
+    others = [Project.objects.create(name=name) for name in ("one", "two")]
+    with transaction.atomic():
+        held = accepting.ask_headrooms([others[1], None, others[0], project, others[1]])
+    assert list(held) == [None, *sorted(one.pk for one in (project, *others))]
 
 
 def test_two_clones_of_which_one_wants_the_source_alone_are_not_both_let_in(cluster, sim, operator):
