@@ -22,7 +22,7 @@ from vms.reviving import (
     same_vm_growing,
     same_vm_with_a_snapshot_more,
 )
-from vms.steps.changes import Convert, Migrate, Move, Reconfigure
+from vms.steps.changes import Convert, Migrate, Move, ObserveChanged, Reconfigure
 from vms.steps.creation import (
     Clone,
     Configure,
@@ -198,7 +198,7 @@ PLANS: tuple[Plan[VmJob], ...] = (
         UploadUserData(),
         AttachUserData(),
         GrowDisk(),
-        Observe(),
+        ObserveChanged(),
         on_retry=same_vm_growing,
     ),
     plan("start_vm", "Start", Start()),

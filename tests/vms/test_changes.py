@@ -71,6 +71,8 @@ def test_what_a_running_vm_cannot_take_is_said_to_be_pending(api, cluster, sim, 
     answer = api.patch(f"/api/v1/vms/{vm.vmid}", {"memory": 1024})
     assert work(answer.json()["task_id"]).notes["pending"] == ["memory"]
     assert sim.guest(vm.vmid).pending["memory"] == "1024"
+    answer = api.patch(f"/api/v1/vms/{vm.vmid}", {"disk_size": 30})
+    assert work(answer.json()["task_id"]).notes["pending"] == ["memory"]
 
 
 def test_what_waits_for_the_next_start_is_no_change_from_outside(

@@ -18,23 +18,17 @@ from vms.models import PAUSED, RUNNING, SETTLED_AFTER, Size, VirtualMachine
 from vms.sourcing import lanes_in
 from vms.steps.creation import Configure
 from vms.steps.locks import refuse_stuck_lock, unlocked
+from vms.steps.snapshots import Observe
 
 
 class Reconfigure(Configure):
-    """The options that a PATCH named, and no others; what waits for a reboot is noted."""
+    """The options that a PATCH named, and no others."""
 
     name: ClassVar[str] = "reconfigure"
     cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
 
     def is_needed(self, job: VmJob) -> bool:
         return bool(job.params["options"] or job.params["network"] or job.secrets)
-
-    def look(self, job: VmJob) -> Verdict:
-        verdict = super().look(job)
-        if isinstance(verdict, Done):
-            pending = job.client.guest_pending(job.vm.node, job.vm.vmid, timeout_s=READ_S)
-            job.notes["pending"] = sorted(option.key for option in pending if option.is_pending)
-        return verdict
 
     def record(self, job: VmJob) -> None:
         """A VM whose hardware was changed by parts is of no size any more."""
@@ -54,6 +48,16 @@ class Reconfigure(Configure):
             options["description"] = with_mark(options["description"], job.mark)
         network = self.network(job, job.params["network"])
         return options | ({"net0": network} if network else {})
+
+
+class ObserveChanged(Observe):
+    """What waits for a reboot is noted, from this change or one before."""
+
+    def look(self, job: VmJob) -> Verdict:
+        verdict = super().look(job)
+        pending = job.client.guest_pending(job.vm.node, job.vm.vmid, timeout_s=READ_S)
+        job.notes["pending"] = sorted(option.key for option in pending if option.is_pending)
+        return verdict
 
 
 class Migrate(Step[VmJob]):
