@@ -19,7 +19,7 @@ from vms.volumes import vm_of_user_data
 
 
 def tags_of(shown: Iterable[str]) -> list[str]:
-    """Proxmox limits the length of none; more than is kept of one is nobody's filter."""
+    """As they are kept: in order, and cut where they are longer, since Proxmox sets no limit."""
     return sorted(tag[:TAG_LENGTH] for tag in shown)
 
 
