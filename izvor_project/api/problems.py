@@ -10,6 +10,7 @@ import structlog
 from django.core.exceptions import PermissionDenied
 from django.db import InterfaceError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from psycopg.errors import IdleInTransactionSessionTimeout
 from rest_framework import exceptions
 from rest_framework.response import Response
 
@@ -79,7 +80,8 @@ def sort_out(error: Exception) -> tuple[int | None, str, str, list[dict[str, str
         return 403, "not_allowed", "This is not allowed.", None
     if isinstance(error, exceptions.APIException):
         return error.status_code, CODES.get(error.status_code, "error"), str(error.detail), None
-    if isinstance(error, OperationalError | InterfaceError):
+    was_ended = isinstance(error.__cause__, IdleInTransactionSessionTimeout)
+    if was_ended or isinstance(error, OperationalError | InterfaceError):
         log.exception("database_unavailable")
         return 503, "database_unavailable", "Izvor's database cannot be reached now.", None
     return None, "", "", None

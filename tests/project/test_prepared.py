@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 from django.db import (
     DataError,
+    Error,
     IntegrityError,
     NotSupportedError,
     close_old_connections,
@@ -19,8 +20,10 @@ from django.db.models import F
 
 from accounts.prepared import Insert, Prepared, Slot, UpdateEach
 from accounts.sql import ask, execute, in_one_go, rows
+from izvor_project.api.problems import sort_out
 from templates_app.models import Template
 from tests.threads import at_once
+from tests.waiting import wait_until
 from vms.models import Size, VirtualMachine
 
 pytestmark = pytest.mark.django_db
@@ -68,6 +71,25 @@ def test_postgres_keeps_its_plan(two):
 
 def test_who_is_stopped_in_a_transaction_holds_up_nobody_for_long(two):
     assert rows("SHOW idle_in_transaction_session_timeout") == [("1min",)]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_who_was_stopped_for_longer_hears_that_the_database_was_away():
+    ((pid,),) = rows("SELECT pg_backend_pid()")
+    lives = "SELECT FROM pg_stat_activity WHERE pid = %s"
+
+    def wait_for_its_end() -> None:
+        wait_until(lambda: not rows(lives, [pid]), "the end of the connection")
+
+    @transaction.atomic
+    def stop() -> None:
+        execute("SET LOCAL idle_in_transaction_session_timeout = '10ms'")
+        assert at_once(wait_for_its_end) == [None]
+        rows("SELECT 1")
+
+    with pytest.raises(Error) as raised:
+        stop()
+    assert sort_out(raised.value)[:2] == (503, "database_unavailable")
 
 
 @pytest.mark.django_db(transaction=True)
