@@ -7,11 +7,12 @@ object was made or changed at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 from django.db import connection
 from django.db.models.functions import Now
@@ -24,8 +25,10 @@ from operations.refusals import Conflict
 KEPT = timedelta(hours=24)
 # Who else has just written it is waited for.
 NOTE = """
-    INSERT INTO operations_idempotencykey (caller, key, digest, operations, made, created_at)
-    VALUES (%s, %s, %s, %s::uuid[], '', now()) ON CONFLICT (caller, key) DO NOTHING RETURNING id
+    INSERT INTO operations_idempotencykey
+        (caller, key, digest, operations, status, made, created_at)
+    VALUES (%s, %s, %s, %s::uuid[], %s, %s, now())
+    ON CONFLICT (caller, key) DO NOTHING RETURNING id
 """
 
 
@@ -94,28 +97,27 @@ def operations_of(row: IdempotencyKey) -> list[Operation]:
 
 
 def note(operations: Iterable[Operation]) -> None:
-    """Keep the request's key with what came of it; in the action's transaction, once.
-
-    Raises Conflict where the key has a result by now: the first request's connection was cut while
-    Postgres committed, so that its repetition found nothing yet.
-    """
-    asked = _asked.get()
-    if asked is None:
-        return
-    made = [operation.uuid for operation in operations]
-    # Not get_or_create, which goes on behind an error: `in_one_go` nothing does.
-    if not rows(NOTE, [asked.caller, asked.key, asked.digest, made], prepare=True):
-        raise in_progress()
+    """Keep the request's key with what came of it; in the action's transaction, once. Raises
+    Conflict, as `_write`."""
+    _write(operations=[operation.uuid for operation in operations])
 
 
 def note_done(status: int, made: str = "") -> None:
     """The same for an action that is done at once: its answer's status, and the object that it
     shows ("token:<uuid>"), if it shows one."""
+    _write(status=status, made=made)
+
+
+def _write(*, operations: Sequence[UUID] = (), status: int | None = None, made: str = "") -> None:
+    """Raises Conflict where the key has a result by now: the first request's connection was cut
+    while Postgres committed, so that its repetition found nothing yet."""
     asked = _asked.get()
-    if asked is not None:
-        IdempotencyKey.objects.create(
-            caller=asked.caller, key=asked.key, digest=asked.digest, status=status, made=made
-        )
+    if asked is None:
+        return
+    values = [asked.caller, asked.key, asked.digest, list(operations), status, made]
+    # Not get_or_create, which goes on behind an error: `in_one_go` nothing does.
+    if not rows(NOTE, values, prepare=True):
+        raise in_progress()
 
 
 def forget_old_keys() -> None:

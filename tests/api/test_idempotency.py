@@ -7,7 +7,9 @@ from functools import partial
 import pytest
 
 from accounts.actors import MEMBER
+from operations import idempotency
 from operations.models import IdempotencyKey, Operation
+from operations.refusals import Conflict
 from tests.conftest import client_with
 from tests.threads import at_once
 from tests.vms.cast import a_vm
@@ -108,3 +110,13 @@ def test_a_repeated_cancel_is_answered_as_the_first_was(api, cluster, work):
     answer = api.post(path)
     assert answer.status_code == 409
     assert f"Task {task} was canceled already." == answer.json()["detail"]
+
+
+def test_what_is_done_at_once_is_noted_once(cluster):
+    """The first one's connection was cut at its commit, and the repetition found no result yet."""
+    with idempotency.carrying(idempotency.Asked(caller="ci", key="key", digest="digest")):
+        idempotency.note_done(201, "token:1")
+        with pytest.raises(Conflict) as refused:
+            idempotency.note_done(201, "token:2")
+    assert refused.value.code == "in_progress"
+    assert IdempotencyKey.objects.get().made == "token:1"
