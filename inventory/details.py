@@ -119,17 +119,22 @@ def read_vm(vm: VirtualMachine, client: Client) -> None:
         if known and config.smbios_uuid and config.smbios_uuid != str(known):
             replace_vm(vm, config)
         elif not write_config(vm, client, config):
-            # What a failed creation left, and cannot be proved to be ours: not read again soon.
-            VirtualMachine.objects.filter(pk=vm.pk).update(details_at=timezone.now())
+            # What a failed creation left, and cannot be proved to be ours.
+            put_off(vm)
     except NotFound:
         # Moved or gone: the next list tells which.
-        VirtualMachine.objects.filter(pk=vm.pk).update(details_at=timezone.now())
+        put_off(vm)
     except ProxmoxError as error:
         log.info("vm_not_read", vm=str(vm), error=str(error))
     except Exception:
         # Whatever one VM shows, the others are read.
         log.exception("vm_not_read", vm=str(vm))
-        VirtualMachine.objects.filter(pk=vm.pk).update(details_at=timezone.now())
+        put_off(vm)
+
+
+def put_off(vm: VirtualMachine) -> None:
+    """It is not read again soon."""
+    VirtualMachine.objects.filter(pk=vm.pk).update(details_at=timezone.now())
 
 
 def replace_vm(vm: VirtualMachine, config: GuestConfig) -> None:

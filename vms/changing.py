@@ -12,6 +12,7 @@ from clusters.models import Cluster
 from events.models import record_event
 from operations.refusals import Conflict, InvalidInput, NotAllowed, Unavailable
 from proxmox import ProxmoxError
+from vms import observe
 from vms.asked import CloudInit, VmChanges
 from vms.creation import check_iso_storage, find_size, secrets_in
 from vms.models import GIB, VirtualMachine
@@ -89,12 +90,9 @@ def growth_by_rollback(vm: VirtualMachine, name: str) -> Amount:
         then = client.guest_config(vm.node, vm.vmid, snapshot=name, timeout_s=LOOK_S)
     except ProxmoxError:
         return Amount()
-    disk = then.boot_disk
+    values = observe.config_values(vm, then)
     return Amount.of_growth(
-        vm,
-        cores=then.cores * then.sockets,
-        memory_mib=then.memory_mib,
-        disk_bytes=(disk.size_bytes if disk else 0) or 0,
+        vm, **{name: values[name] for name in ("cores", "memory_mib", "disk_bytes")}
     )
 
 

@@ -259,13 +259,17 @@ class Capacity:
         if need.picks_storage and not self._storages_on(node, need):
             return f"it has no storage for disk images with {-(-need.disk_bytes // GIB)} GiB left"
         for place, name in enumerate(self._storages_on(node, need)):
-            here = self.storages.get((node, name))
-            if here is None:
-                return f"it has no storage {name}"
             needed = need.disk_bytes if place == 0 else 0
-            if trouble := trouble_with(here, needed, "images"):
+            if trouble := self.storage_trouble(node, name, needed):
                 return trouble
         return ""
+
+    def storage_trouble(self, node: str, name: str, needed_bytes: int) -> str:
+        """Why this storage of the node cannot take so much of a disk; "" when it can."""
+        here = self.storages.get((node, name))
+        if here is None:
+            return f"it has no storage {name}"
+        return trouble_with(here, needed_bytes, "images")
 
 
 def free_memory(nodes: dict[str, Node], promised: Iterable[tuple[Any, ...]]) -> dict[str, int]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from operations.refusals import Conflict
 from templates_app.models import Template
-from vms.placement import Capacity, Placement, trouble_with
+from vms.placement import Capacity, Placement
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,7 @@ def cloned_elsewhere(
     chosen = wanted if (source.node, wanted) in capacity.storages else ""
     storages = (chosen,) if chosen else source.storages
     for name in storages:
-        there = capacity.storages.get((source.node, name))
-        trouble = (
-            trouble_with(there, source.disk_bytes, "images")
-            if there
-            else f"it has no storage {name}"
-        )
-        if trouble:
+        if trouble := capacity.storage_trouble(source.node, name, source.disk_bytes):
             raise Conflict(
                 "node_unsuitable",
                 f"A VM on {placement.node} would be cloned on {source.node} first, and there "
