@@ -126,7 +126,8 @@ class Operation(models.Model):
     started_at = models.DateTimeField(null=True)
     ended_at = models.DateTimeField(null=True)
 
-    # How the API shows its subject, where that was written and read together with it; no column.
+    # How the API shows it and its subject, where these were read as they were written; no columns.
+    body: dict[str, Any] | None = None
     subject_body: dict[str, Any] | None = None
 
     objects: ClassVar[Any] = OperationQuerySet.as_manager()

@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import datetime
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
-from typing import Any, NamedTuple
+from typing import Any
 
-import orjson
-from django.db.models import TextField
-from django.db.models.functions import Cast
 from django.http import HttpRequest
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from accounts.prepared import Columns
 from accounts.rest import NothingSerializer, actor_of, parse
 from operations import idempotency
-from operations.models import ENDED, RUNNING, SUCCEEDED, IdempotencyKey, Operation
-from operations.plans import UnknownHere, plan_for
+from operations.bodies import task_bodies
+from operations.models import SUCCEEDED, IdempotencyKey, Operation
 from operations.refusals import InvalidInput
 
 # Read and removed by the wait layer; it never leaves the process.
@@ -78,25 +73,14 @@ def shows(kind: str) -> Callable[[ObjectRenderer], ObjectRenderer]:
     return keep
 
 
-def body_of(operation: Operation) -> dict[str, Any]:
-    return {
-        **_bodies[operation.kind].render(operation),
-        "task_id": str(operation.uuid),
-        "task": task_body(operation),
-    }
-
-
 def body_of_all(operations: list[Operation]) -> dict[str, Any]:
     """Of one request's operations: a batch's as lists, even where it is a batch of one."""
-    first = operations[0]
-    if not first.params.get("batch"):
-        return body_of(first)
+    first, tasks = operations[0], task_bodies(operations)
     body = _bodies[first.kind]
+    if not first.params.get("batch"):
+        return {**body.render(first), "task_id": str(first.uuid), "task": tasks[0]}
     assert body.all_of, "only what can be batched is"
-    return {
-        body.many: body.all_of(operations),
-        "tasks": [task_body(operation) for operation in operations],
-    }
+    return {body.many: body.all_of(operations), "tasks": tasks}
 
 
 def accepted(*operations: Operation, wanted: str = SUCCEEDED) -> Response:
@@ -163,130 +147,6 @@ def final_answer(operations: list[Operation]) -> tuple[int, dict[str, Any], str]
         return 200, body, ""
     made = body.get(shape.one) if shape.status == 201 else None
     return shape.status, body, f"/api/v1/{shape.many}/{made['uuid']}" if made else ""
-
-
-class Shown(NamedTuple):
-    """What of an operation its body shows: a list reads no more, and makes no models."""
-
-    pk: int
-    uuid: str
-    kind: str
-    state: str
-    subject_label: str
-    by: str
-    placement: orjson.Fragment | None
-    steps: list[dict[str, Any]]
-    step: str
-    is_undoing: bool
-    upid: str
-    progress: int
-    waiting_for: str
-    warnings: list[str]
-    error: str
-    error_code: str
-    created_at: datetime.datetime
-    started_at: datetime.datetime | None
-    ended_at: datetime.datetime | None
-
-    @property
-    def is_ended(self) -> bool:
-        return self.state in ENDED
-
-
-READ: dict[str, Any] = {name: name for name in Shown._fields} | {
-    "uuid": Cast("uuid", TextField()),
-    "placement": "params__placement",
-}
-COLUMNS = Columns(lambda: Operation.objects.values_list(*READ.values()))
-# These come as JSON's text.
-PLACEMENT, STEPS = Shown._fields.index("placement"), Shown._fields.index("steps")
-
-
-def body_of_row(row: Sequence[Any]) -> dict[str, Any]:
-    """As `task_body`, of a row of `COLUMNS`."""
-    values = list(row)
-    values[STEPS] = orjson.loads(values[STEPS])
-    if values[PLACEMENT] is not None:
-        values[PLACEMENT] = orjson.Fragment(values[PLACEMENT])
-    return task_body(Shown._make(values))
-
-
-def task_body(operation: Operation | Shown) -> dict[str, Any]:
-    """A task as the API shows it."""
-    upids = [upid for step in operation.steps for upid in step["upids"]]
-    upid = operation.upid or (upids[-1] if upids else None)
-    return {
-        "id": str(operation.uuid),
-        "type": operation.kind,
-        "status": operation.state,
-        "upid": upid,
-        "node": upid.split(":")[1] if upid else None,
-        "vmid": operation.subject_label.split(" ")[0] or None,
-        "placement": operation.placement,
-        "progress": operation.progress,
-        "step": None if operation.is_ended else operation.step,
-        "steps": steps_body(operation),
-        "waiting_for": operation.waiting_for or None,
-        "warnings": operation.warnings,
-        "error": operation.error or None,
-        "error_code": operation.error_code or None,
-        "exit_status": exit_status(operation),
-        "user": operation.by,
-        "created_at": operation.created_at,
-        "start_time": operation.started_at,
-        "end_time": operation.ended_at,
-    }
-
-
-def exit_status(operation: Operation | Shown) -> str | None:
-    """In Proxmox's manner: OK, WARNINGS: n, or the error."""
-    if not operation.is_ended:
-        return None
-    if operation.error:
-        return operation.error
-    return f"WARNINGS: {len(operation.warnings)}" if operation.warnings else "OK"
-
-
-def steps_body(operation: Operation | Shown) -> list[dict[str, Any]]:
-    """The steps taken, the present one, and those to come."""
-    steps = operation.steps
-    if not operation.is_ended:
-        taken = {step["name"] for step in steps}
-        to_come = [name for name in steps_to_come(operation) if name not in taken]
-        steps = [*steps, *({"name": name, "upids": []} for name in to_come)]
-    return [_step_body(operation, step) for step in steps]
-
-
-def steps_to_come(operation: Operation | Shown) -> list[str]:
-    """The present one first; none of a plan that this version does not know."""
-    try:
-        plan = plan_for(operation.kind)
-    except UnknownHere:
-        return []
-    line = [step.name for step in plan.line(is_undoing=operation.is_undoing)]
-    return line[line.index(operation.step) :] if operation.step in line else []
-
-
-def _step_body(operation: Operation | Shown, step: dict[str, Any]) -> dict[str, Any]:
-    ended_at = _moment(step.get("ended_at"))
-    if ended_at:
-        status = "done"
-    elif operation.is_ended:
-        status, ended_at = "failed", operation.ended_at
-    else:
-        is_on = step["name"] == operation.step and operation.state == RUNNING
-        status = "running" if is_on else "waiting"
-    return {
-        "name": step["name"],
-        "status": status,
-        "upids": step["upids"],
-        "started_at": _moment(step.get("started_at")),
-        "ended_at": ended_at,
-    }
-
-
-def _moment(text: str | None) -> datetime.datetime | None:
-    return datetime.datetime.fromisoformat(text) if text else None
 
 
 def flag_of(request: Request | HttpRequest, name: str) -> bool:

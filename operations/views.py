@@ -33,10 +33,11 @@ from clusters.connect import connect
 from clusters.models import Cluster, Node
 from events.wanted import about, subject_values
 from operations import idempotency, retrying
+from operations.bodies import COLUMNS, body_of_row, task_body
 from operations.enqueue import request_cancel
 from operations.models import CANCELED, ENDED, UNFINISHED, Operation
 from operations.refusals import Conflict, NotFound
-from operations.rest import COLUMNS, accepted, body_of_row, idempotent, task_body
+from operations.rest import accepted, idempotent
 from proxmox import Client, Upid
 from proxmox import NotFound as NotInProxmox
 from proxmox.results import TaskStatus
@@ -50,6 +51,8 @@ OF_A_UPID = {"node", "cluster"}
 def tasks_asked_for(by: Actor, asked: Set[str]) -> QuerySet[Operation]:
     slots = {name: Slot(name) for name in asked}
     found = Operation.objects.visible_to(by)
+    if "uuid" in slots:
+        found = found.filter(uuid=slots.pop("uuid"))
     if "status" in slots:
         found = found.filter(state=slots.pop("status"))
     if "kind" in slots:
@@ -79,6 +82,11 @@ class TaskViewSet(ViewSet):
 
     def retrieve(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, OF_A_UPID)
+        if which := as_uuid(pk):
+            # As a list of one: nothing but what is shown is read.
+            keys = TASKS.keys(actor_of(request), {"uuid": which}, prepare=True)
+            for row in keys.rows_of(COLUMNS):
+                return Response(body_of_row(row))
         operation = self._find(request, pk)
         if operation is not None:
             return Response(task_body(operation))

@@ -25,8 +25,8 @@ API = "/api/v1"
 # The token and the note of its use, a page's rows with their count.
 OF_A_LIST = 3
 # The first on a cluster makes its cursor of VMIDs and its lanes besides.
-OF_A_CREATION = 26
-OF_A_BATCH = 22
+OF_A_CREATION = 27
+OF_A_BATCH = 23
 # The VMs, the templates, who was deleted just now, the usage.
 OF_THE_SAME_LIST = 4
 OF_CHANGES = 6

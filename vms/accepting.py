@@ -22,6 +22,7 @@ from accounts.models import Project
 from accounts.prepared import Insert
 from accounts.sql import after_commit, in_one_go
 from operations import idempotency, lanes
+from operations.bodies import ask_task_bodies
 from operations.enqueue import ask_keys, new_operation, write_down
 from operations.models import EXCLUSIVE, Operation
 from vms import creation, preflight
@@ -182,10 +183,11 @@ def write(
         write_down(operations, subjects_are_new=True, filled=filled())
         for asked, its in zip(together, made, strict=True):
             asked.context.run(idempotency.note, [operation for _, operation in its])
+        tasks = ask_task_bodies(operations)
         written()
         shown = bodies()
-        for operation in operations:
-            operation.subject_body = shown[str(operation.subject)]
+        for operation, body in zip(operations, tasks(), strict=True):
+            operation.body, operation.subject_body = body, shown[str(operation.subject)]
     return made
 
 

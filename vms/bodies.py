@@ -7,7 +7,7 @@ five thousand of them, and most of the time that a list takes.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
@@ -18,60 +18,23 @@ from django.db.models import (
     ExpressionWrapper,
     F,
     Func,
-    IntegerField,
-    JSONField,
     Q,
     TextField,
-    Value,
     When,
 )
 from django.db.models.expressions import Combinable
-from django.db.models.functions import Cast, Coalesce, Greatest, NullIf
+from django.db.models.functions import Cast, Coalesce, Greatest
 
 from accounts.prepared import Columns
+from accounts.written import Json, moment, unless_empty
 from clusters.models import ONLINE
 from operations.models import Operation
 from vms.models import GIB, Snapshot, VirtualMachine
-
-# Of these the text is JSON.
-PLAIN = (IntegerField, DecimalField, JSONField)
-
-
-class Json(Func):
-    """A JSON object, as its text, with these members."""
-
-    def __init__(self, members: Mapping[str, str | Combinable]) -> None:
-        super().__init__(*members.values(), output_field=TextField())
-        self.names = tuple(members)
-
-    def as_sql(self, compiler: Any, connection: Any, **_: Any) -> tuple[str, list[Any]]:  # type: ignore[override]
-        parts: list[str] = []
-        params: list[Any] = []
-        for name, one in zip(self.names, self.get_source_expressions(), strict=True):
-            sql, own = compiler.compile(one)
-            before = "," if parts else "{"
-            if one.output_field.null or not isinstance(one.output_field, PLAIN):
-                # It finds out anew what it is given, each time.
-                sql = f"coalesce(to_json({sql}), 'null')"
-            parts.append(f"""'{before}"{name}":', {sql}""")
-            params += own
-        # Sooner than json_build_object, and without its spaces. It writes all as text by itself.
-        return f"concat({', '.join(parts)}, '}}')", params
-
-
-def unless_empty(field: str) -> Combinable:
-    return NullIf(field, Value(""), output_field=TextField())
 
 
 def usage(field: str) -> Combinable:
     """A VM that never ran has none."""
     return Coalesce(f"usage__{field}", 0)
-
-
-def moment(field: str | Combinable) -> Combinable:
-    """As RFC 3339 has it."""
-    text = """left(to_json((%(expressions)s) AT TIME ZONE 'UTC')::text, -1) || 'Z"'"""
-    return Func(field, template=f"coalesce({text}, 'null')", output_field=JSONField())
 
 
 def rounded(field: str | Combinable, unit: int = 1) -> Combinable:
@@ -89,8 +52,6 @@ SEEN_AT = Case(
 )
 IS_STALE = Q(missing_since__isnull=False) | Q(cluster__is_enabled=False) | ~Q(cluster__state=ONLINE)
 
-# Postgres writes it down, since reading forty values and writing them again takes Python longer
-# than all else in a list.
 _WRITTEN = Json(
     {
         "id": Cast("vmid", TextField()),

@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 
 from accounts.admin_site import BAD, BUSY, CALM, GOOD, WARN, badge, lasted
 from accounts.admin_verbs import link_to
+from operations.bodies import task_body
 from operations.enqueue import check_cancelable
 from operations.models import (
     CANCELED,
@@ -25,7 +26,6 @@ from operations.models import (
     title_of,
 )
 from operations.refusals import Refusal
-from operations.rest import steps_body
 from operations.retrying import is_over
 
 TONES = {QUEUED: CALM, RUNNING: BUSY, SUCCEEDED: GOOD, FAILED: BAD, CANCELED: WARN}
@@ -116,12 +116,17 @@ def took(operation: Operation) -> str:
 
 def steps_of(operation: Operation) -> list[dict[str, Any]]:
     """The steps with how long each took, or takes."""
-    steps = steps_body(operation)
+    steps: list[dict[str, Any]] = task_body(operation)["steps"]
     now = timezone.now()
     for step in steps:
-        step["took"] = step_time(step["started_at"], step["ended_at"], operation.ended_at or now)
+        started, ended = _moment(step["started_at"]), _moment(step["ended_at"])
+        step["took"] = step_time(started, ended, operation.ended_at or now)
         step["title"] = step["name"].replace("_", " ")
     return steps
+
+
+def _moment(text: str | None) -> datetime.datetime | None:
+    return datetime.datetime.fromisoformat(text) if text else None
 
 
 def step_time(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import re
 
 import pytest
+from django.utils import timezone
 
-from operations.models import Operation
+from operations.models import ENDED, Operation
 from tests.api.shapes import UTC_TIME, fields_of, problem_of, started_in_proxmox
 from tests.vms.cast import a_vm
 from vms import actions
@@ -101,6 +102,59 @@ def test_a_task_is_listed_as_it_is_shown(warnings, placement, operator_calls, cl
     (listed,) = operator_calls.get(f"{API}/tasks").json()["tasks"]
     assert listed == operator_calls.get(f"{API}/tasks/{listed['id']}").json()
     assert (listed["warnings"], listed["placement"]) == (warnings, placement)
+
+
+UPIDS = [f"UPID:pve:0000000{n}:00000002:65000000:qmclone:100:root@pam:" for n in (1, 2)]
+CLONED = {
+    "name": "clone",
+    "started_at": "2026-11-27T06:00:01+00:00",
+    "upids": UPIDS,
+    "ended_at": "2026-11-27T06:00:02.5+00:00",
+}
+CUT_SHORT = {"name": "move", "started_at": "2026-11-27T06:00:03+00:00", "upids": []}
+
+
+@pytest.mark.parametrize(
+    ("state", "step", "is_undoing", "taken", "shown"),
+    [
+        ("queued", "clone", False, [], "clone waiting, move waiting, convert waiting"),
+        ("running", "clone", False, [], "clone running, move waiting, convert waiting"),
+        ("queued", "move", False, [CLONED], "clone done, move waiting, convert waiting"),
+        ("running", "move", False, [CLONED], "clone done, move running, convert waiting"),
+        (
+            *("running", "stop_to_discard", True, [CLONED, CUT_SHORT]),
+            "clone done, move waiting, stop_to_discard running, discard waiting",
+        ),
+        ("failed", "move", False, [CLONED, CUT_SHORT], "clone done, move failed"),
+        ("canceled", "clone", False, [], ""),
+    ],
+)
+def test_a_step_says_what_became_of_it(
+    state, step, is_undoing, taken, shown, operator_calls, cluster
+):
+    ended_at = timezone.now() if state in ENDED else None
+    Operation.objects.create(
+        **{"cluster": cluster, "kind": "copy_template", "by": "ana", "steps": taken},
+        **{"state": state, "step": step, "is_undoing": is_undoing, "ended_at": ended_at},
+        error_code="storage_full" if state == "failed" else "",
+    )
+    (listed,) = operator_calls.get(f"{API}/tasks").json()["tasks"]
+    told = ", ".join(f"{one['name']} {one['status']}" for one in listed["steps"])
+    assert told == shown
+    assert (listed["upid"], listed["node"]) == ((UPIDS[-1], "pve") if taken else (None, None))
+    assert listed["step"] == (None if ended_at else step)
+    for one in listed["steps"][: len(taken)]:
+        assert one["started_at"].endswith("Z")
+    if taken:
+        assert listed["steps"][0] == {
+            "name": "clone",
+            "status": "done",
+            "upids": UPIDS,
+            "started_at": "2026-11-27T06:00:01Z",
+            "ended_at": "2026-11-27T06:00:02.5Z",
+        }
+    if state == "failed":
+        assert listed["steps"][-1]["ended_at"] == listed["end_time"] is not None
 
 
 def test_a_foreign_task_is_shown_and_not_canceled(operator_calls, cluster, sim):

@@ -14,9 +14,9 @@ from django.db.models.functions import Now
 
 from clusters.models import Cluster
 from operations import engine, lanes, poller, queue
+from operations.bodies import task_body
 from operations.enqueue import request_cancel
 from operations.models import SUCCEEDED, Lane, LaneTicket, Operation
-from operations.rest import steps_body
 from pve_simulator import accidents
 from pve_simulator.testing import SimulatorThread
 from tests.conftest import due, run_until
@@ -131,7 +131,7 @@ def test_who_is_accepted_where_the_lane_is_full_stands_there_and_takes_no_turn(
         )
         operation.refresh_from_db()
         assert (operation.state, lanes.is_in_line(operation)) == ("queued", True)
-        assert {step["status"] for step in steps_body(operation)} == {"waiting"}
+        assert {step["status"] for step in task_body(operation)["steps"]} == {"waiting"}
     assert sent == []
     assert third.pk not in Operation.objects.filter(due_at__lte=Now()).values_list("pk", flat=True)
     with transaction.atomic():
