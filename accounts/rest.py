@@ -241,8 +241,10 @@ def _cut(
     more, following = len(keyed) > limit, None
     keyed = keyed[:limit]
     if more:
-        asked = {**dict(request.query_params.lists()), "cursor": _encode(keyed[-1][0])}
-        query = urlencode(asked, doseq=True)
+        asked = dict(request.query_params.lists())
+        # What a page was looked at for, the next one need not be.
+        asked.pop("refresh", None)
+        query = urlencode(asked | {"cursor": _encode(keyed[-1][0])}, doseq=True)
         following = f"{public_origin(request)}{request.path}?{query}"
     # A first page that holds all of them has counted them already.
     is_part = more or after is not None

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import datetime
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import structlog
 from django.conf import settings
+from django.db import close_old_connections
 from django.db import connection as db_connection
 from django.db.models import Q
 from django.db.models.functions import Now
@@ -21,6 +25,7 @@ from clusters.identity import OtherCluster, check_identity, identify
 from clusters.models import ONLINE, REFUSED, UNREACHABLE, Cluster
 from events.models import record_event
 from inventory import details, guests, infrastructure
+from operations.refusals import Unavailable
 from proxmox import Client, Forbidden, ProxmoxError, Unauthorized
 from proxmox.results import Resources
 
@@ -29,6 +34,9 @@ log = structlog.get_logger(__name__)
 CALL_S = 20.0
 LEASE_S = 60
 AGAIN_S = 3.0
+# Of a request that wants a look now, and how often it sees whether the present one is over.
+PATIENCE_S = 30
+GLANCE_S = 0.1
 # How long a checked identity and version are believed, in seconds.
 IDENTITY_S = 300
 _checked: dict[int, tuple[object, float]] = {}
@@ -36,17 +44,46 @@ _checked: dict[int, tuple[object, float]] = {}
 
 def run_cycle(pk: int) -> None:
     """Look at the cluster if it is due and nobody else is looking."""
+    with looking(pk, look_due_at__lte=Now()) as cluster:
+        if cluster:
+            look_at(cluster)
+
+
+def look_now(cluster: Cluster) -> None:
+    """Until its rows are of a look that began after this call: one's own, or that of the next who
+    wants one. Raises Unavailable."""
+    asked, ends = database_now(), time.monotonic() + PATIENCE_S
+    while time.monotonic() < ends:
+        with looking(cluster.pk) as mine:
+            if mine:
+                look_at(mine, with_details=False)
+                if mine.state == ONLINE:
+                    return
+                raise Unavailable(
+                    "proxmox_unreachable", f"Cluster {mine} cannot be asked: {mine.error}"
+                )
+        # Who waits holds no connection to Postgres.
+        close_old_connections()
+        time.sleep(GLANCE_S)
+        if Cluster.objects.filter(pk=cluster.pk, state=ONLINE, seen_at__gte=asked).exists():
+            return
+    raise Unavailable(
+        "cluster_unavailable", f"Cluster {cluster} is being looked at for more than {PATIENCE_S} s."
+    )
+
+
+@contextmanager
+def looking(pk: int, **only: Any) -> Iterator[Cluster | None]:
+    """Be the one who looks; None while somebody else does, or if it is not wanted."""
     held = Cluster.objects.filter(
-        Q(look_lease_until=None) | Q(look_lease_until__lt=Now()),
-        pk=pk,
-        is_enabled=True,
-        look_due_at__lte=Now(),
+        Q(look_lease_until=None) | Q(look_lease_until__lt=Now()), pk=pk, is_enabled=True, **only
     ).update(look_lease_until=Now() + datetime.timedelta(seconds=LEASE_S))
     if held != 1:
+        yield None
         return
     cluster = Cluster.objects.get(pk=pk)
     try:
-        look_at(cluster)
+        yield cluster
     finally:
         # One that does not answer is missed by people: it is asked again sooner.
         wait_s = settings.INVENTORY_CYCLE_S if cluster.state == ONLINE else AGAIN_S
@@ -152,4 +189,4 @@ def note_state(
             f"cluster.{state}", by="izvor", subject=cluster.uuid, label=cluster.name, error=error
         )
     Cluster.objects.filter(pk=cluster.pk).update(**values)
-    cluster.state = state
+    cluster.state, cluster.error = state, error

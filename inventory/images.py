@@ -11,6 +11,7 @@ from rest_framework.viewsets import ViewSet
 
 from accounts.rest import PAGING, listing, page_of_list, refuse_unknown_params
 from clusters.models import Storage
+from operations.rest import flag_of
 from proxmox.results import StorageContent
 from vms.images import IMPORT, ISO, list_images
 
@@ -19,7 +20,9 @@ FILTERS = {"cluster": "cluster__name", "node": "node", "storage": "name"}
 
 
 def images_asked_for(request: Request, key: str, content: str) -> Response:
-    refuse_unknown_params(request, FILTERS.keys() | PAGING)
+    # Proxmox is asked in any case.
+    refuse_unknown_params(request, FILTERS.keys() | {"refresh"} | PAGING)
+    flag_of(request, "refresh")
     asked = request.query_params
     images = list_images(
         content, **{FILTERS[name]: asked[name] for name in FILTERS if asked.get(name)}

@@ -9,6 +9,7 @@ from operator import attrgetter
 from typing import Any
 
 from django.db.models import Count, Q, QuerySet
+from django.utils import timezone
 from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -22,6 +23,7 @@ from accounts.rest import (
     page_of_list,
     refuse_unknown_params,
 )
+from clusters.connect import connect
 from clusters.models import (
     ONLINE,
     PENDING,
@@ -32,8 +34,10 @@ from clusters.models import (
     Node,
     Storage,
 )
+from inventory.infrastructure import sync_networks
 from inventory.usage import cluster_totals, percent
 from operations.refusals import Conflict, NotFound
+from operations.rest import flag_of, refresh_if_asked
 from vms.models import RUNNING, VirtualMachine
 from vms.series import series_body
 
@@ -80,28 +84,34 @@ class NodeViewSet(ViewSet):
     lookup_value_regex = "[^/]+"
 
     def list(self, request: Request) -> Response:
-        refuse_unknown_params(request, {"cluster"} | PAGING)
+        refuse_unknown_params(request, {"cluster", "refresh"} | PAGING)
+        refresh_if_asked(request)
         rows, page = page_of(request, nodes_of(request))
         counts = vm_counts([node.cluster_id for node in rows])
         is_operator = actor_of(request).is_operator
         return listing("nodes", [node_body(n, counts, full=is_operator) for n in rows], page)
 
     def retrieve(self, request: Request, pk: str) -> Response:
-        refuse_unknown_params(request, {"cluster"})
+        refuse_unknown_params(request, {"cluster", "refresh"})
+        refresh_if_asked(request)
         node = find_node(request, pk)
         counts = vm_counts([node.cluster_id])
         return Response(node_body(node, counts, full=actor_of(request).is_operator))
 
     def storage(self, request: Request, pk: str) -> Response:
-        refuse_unknown_params(request, {"cluster"} | PAGING)
+        refuse_unknown_params(request, {"cluster", "refresh"} | PAGING)
+        refresh_if_asked(request)
         node = find_node(request, pk)
         rows, page = page_of(request, Storage.objects.filter(cluster=node.cluster, node=node.name))
         is_operator = actor_of(request).is_operator
         return listing("storage", [storage_body(s, full=is_operator) for s in rows], page)
 
     def networks(self, request: Request, pk: str) -> Response:
-        refuse_unknown_params(request, {"cluster"} | PAGING)
+        refuse_unknown_params(request, {"cluster", "refresh"} | PAGING)
+        refresh_if_asked(request)
         node = find_node(request, pk)
+        if flag_of(request, "refresh"):
+            sync_networks(node.cluster, connect(node.cluster), node, timezone.now())
         rows, page = page_of(request, Network.objects.filter(cluster=node.cluster, node=node.name))
         return listing("networks", [network_body(network) for network in rows], page)
 
@@ -117,7 +127,8 @@ class StorageViewSet(ViewSet):
     """Storages: each shared one once, the local ones once a node."""
 
     def list(self, request: Request) -> Response:
-        refuse_unknown_params(request, {"cluster"} | PAGING)
+        refuse_unknown_params(request, {"cluster", "refresh"} | PAGING)
+        refresh_if_asked(request)
         storages = Storage.objects.filter(cluster__is_enabled=True, missing_since=None)
         if request.query_params.get("cluster"):
             storages = storages.filter(cluster__name=request.query_params["cluster"])
@@ -131,16 +142,19 @@ class ClusterViewSet(ViewSet):
     """Clusters, their health and their sums."""
 
     def list(self, request: Request) -> Response:
-        refuse_unknown_params(request, PAGING)
+        refuse_unknown_params(request, {"refresh"} | PAGING)
+        refresh_if_asked(request)
         rows, page = page_of(request, Cluster.objects.filter(is_enabled=True))
         return listing("clusters", [status_body(cluster) for cluster in rows], page)
 
     def status(self, request: Request) -> Response:
-        refuse_unknown_params(request, {"cluster"})
+        refuse_unknown_params(request, {"cluster", "refresh"})
+        refresh_if_asked(request)
         return Response(status_body(find_cluster(request)))
 
     def resources(self, request: Request) -> Response:
-        refuse_unknown_params(request, {"cluster"})
+        refuse_unknown_params(request, {"cluster", "refresh"})
+        refresh_if_asked(request)
         cluster = find_cluster(request)
         nodes = list(cluster.nodes.filter(missing_since=None))
         counts = vm_counts([cluster.pk])

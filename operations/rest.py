@@ -13,6 +13,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from accounts.rest import NothingSerializer, actor_of, parse
+from clusters.looking import look_now
 from operations import idempotency
 from operations.bodies import task_bodies
 from operations.models import SUCCEEDED, IdempotencyKey, Operation
@@ -155,3 +156,10 @@ def flag_of(request: Request | HttpRequest, name: str) -> bool:
     if raw not in {"1", "true", "yes", "0", "false", "no"}:
         raise InvalidInput(name, "Give true or false.")
     return raw in {"1", "true", "yes"}
+
+
+def refresh_if_asked(request: Request) -> None:
+    """`?refresh=true`: Proxmox is asked before the cache, on the cluster of `?cluster=` or on all.
+    Raises Unavailable."""
+    if flag_of(request, "refresh"):
+        look_now(request.query_params.get("cluster"))

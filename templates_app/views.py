@@ -21,6 +21,7 @@ from accounts.rest import (
 )
 from clusters.models import Node
 from operations.refusals import Conflict, NotFound
+from operations.rest import refresh_if_asked
 from templates_app.models import Template
 
 GIB = 1024**3
@@ -32,7 +33,8 @@ class TemplateViewSet(ViewSet):
     lookup_value_regex = "[^/]+"
 
     def list(self, request: Request) -> Response:
-        refuse_unknown_params(request, {"cluster", "name"} | PAGING)
+        refuse_unknown_params(request, {"cluster", "name", "refresh"} | PAGING)
+        refresh_if_asked(request)
         queryset = Template.objects.visible_to(actor_of(request)).originals().shown()
         if request.query_params.get("cluster"):
             queryset = queryset.filter(cluster__name=request.query_params["cluster"])
@@ -43,7 +45,8 @@ class TemplateViewSet(ViewSet):
         return listing("templates", [template_body(t, online) for t in rows], page)
 
     def retrieve(self, request: Request, pk: str) -> Response:
-        refuse_unknown_params(request, {"cluster"})
+        refuse_unknown_params(request, {"cluster", "refresh"})
+        refresh_if_asked(request)
         return Response(template_body(find_template(request, pk)))
 
 

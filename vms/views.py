@@ -29,7 +29,7 @@ from accounts.rest import (
     refuse_unknown_params,
 )
 from operations.refusals import Conflict, NotFound
-from operations.rest import accepted, flag_of, idempotent
+from operations.rest import accepted, flag_of, idempotent, refresh_if_asked
 from vms import actions, console
 from vms.answers import changed_body
 from vms.bodies import COLUMNS, document_of, vm_body
@@ -157,12 +157,13 @@ class VmViewSet(ViewSet):
     lookup_value_regex = "[^/]+"
 
     def list(self, request: Request) -> Response:
-        refuse_unknown_params(request, FILTERS.keys() | PAGING, lists={"tag"})
+        refuse_unknown_params(request, FILTERS.keys() | {"refresh"} | PAGING, lists={"tag"})
         asked: dict[str, Any] = {name: request.query_params.get(name) for name in FILTERS}
         if asked["status"] and asked["status"] not in STATUSES:
             raise ValidationError({"status": [f"Give one of {', '.join(sorted(set(STATUSES)))}."]})
         asked["tag"] = asked["tag"] and request.query_params.getlist("tag")
         values = {name: value for name, value in asked.items() if value}
+        refresh_if_asked(request)
         return listing("vms", *page_by_keys(request, VMS, values, COLUMNS, document_of))
 
     def retrieve(self, request: Request, pk: str) -> Response:
