@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar
 
+from accounts.actors import Actor
 from operations.models import Operation
 from operations.refusals import Unavailable
 from proxmox import Client, ProxmoxError, Upid
@@ -162,8 +163,9 @@ class Plan(Generic[J]):
     on_claim: Callable[[Sequence[Operation]], None] = lambda operations: None
     on_end: Callable[[Operation, str], None] = lambda operation, state: None
     # Called before a failed operation is tried again, in that transaction: makes the subject ready
-    # and gives the parameters. Raises Refusal where it cannot be.
-    on_retry: Callable[[Operation], dict[str, Any]] = lambda operation: operation.params
+    # and gives the parameters. Raises Refusal where it cannot be, or not by whom asks: much can
+    # have changed hands since the operation was accepted.
+    on_retry: Callable[[Operation, Actor], dict[str, Any]] = lambda operation, by: operation.params
 
     @property
     def names(self) -> list[str]:

@@ -17,7 +17,7 @@ from clusters.looking import look_now
 from operations import idempotency
 from operations.bodies import task_bodies
 from operations.models import SUCCEEDED, IdempotencyKey, Operation
-from operations.refusals import InvalidInput
+from operations.refusals import InvalidInput, NotFound
 
 # Read and removed by the wait layer; it never leaves the process.
 AWAIT_HEADER = "X-Izvor-Await"
@@ -96,6 +96,13 @@ def again(request: Request, known: IdempotencyKey, wanted: str) -> Response:
     """The first request's result; what is shown only once, such as a secret, is not in it."""
     operations = idempotency.operations_of(known)
     if operations:
+        seen = Operation.objects.visible_to(actor_of(request)).filter(
+            pk__in=[o.pk for o in operations]
+        )
+        if seen.count() != len(operations):
+            raise NotFound(
+                "task_not_found", "What came of the first request is another project's now."
+            )
         return accepted(*operations, wanted=wanted)
     kind, _, uuid = known.made.partition(":")
     return Response(_objects[kind](request, uuid) if kind else None, status=known.status)

@@ -30,7 +30,7 @@ def retry(operation: Operation, *, by: Actor) -> Operation:
     plan = plan_for(failed.kind)
     begins = plan.find(first_step(failed, plan))
     # First, since it may give the subject another number.
-    params = plan.on_retry(failed)
+    params = plan.on_retry(failed, by)
     again = Operation(
         retry_of=failed,
         kind=failed.kind,

@@ -14,6 +14,7 @@ from django.db.models.functions import Now
 from accounts.actors import Actor
 from accounts.models import Project
 from events.models import record_event
+from operations import idempotency
 from operations.enqueue import enqueue, holder_of, request_cancel
 from operations.models import EXCLUSIVE, QUEUED, Operation
 from operations.refusals import Conflict
@@ -164,6 +165,7 @@ def update_vm(*, vm: VirtualMachine, changes: VmChanges, by: Actor) -> Operation
     with transaction.atomic():
         changing.write_own_fields(vm, changes, by=by)
         if not draft.params:
+            idempotency.note_done(200, f"vm:{vm.uuid}")
             return None
         Headroom.of(vm.project).take(draft.growth)
         return _enqueue("update_vm", vm, by, secrets=draft.secrets, **draft.params)

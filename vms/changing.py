@@ -10,6 +10,9 @@ from accounts.crypto import Unsealable
 from accounts.models import Project
 from clusters.models import Cluster
 from events.models import record_event
+from operations.claims import Claimed
+from operations.enqueue import holder_of
+from operations.models import Operation
 from operations.refusals import Conflict, InvalidInput, NotAllowed, Unavailable
 from proxmox import ProxmoxError
 from vms import observe
@@ -157,9 +160,15 @@ def write_own_fields(vm: VirtualMachine, changes: VmChanges, *, by: Actor) -> No
         values["project"] = project
     if not values:
         return
-    rows = VirtualMachine.objects.filter(pk=vm.pk, deleted_at=None).update(**values)
-    if rows != 1:
+    row = VirtualMachine.objects.filter(pk=vm.pk, deleted_at=None)
+    # What a task makes of it belongs to the project that asked for that.
+    if (row.filter(doing="") if "project" in values else row).update(**values) != 1:
+        if holder := holder_of(vm.claim):
+            raise Claimed(holder)
         raise Conflict("vm_gone", f"VM {vm} was deleted meanwhile.")
+    if "project" in values:
+        # Who had it before neither cancels its tasks nor tries them again.
+        Operation.objects.filter(subject=vm.uuid).update(project=project)
     for name, value in values.items():
         record_event(
             OWN_EVENTS[name],

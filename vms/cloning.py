@@ -16,6 +16,7 @@ from vms.creation import Draft, find_size
 from vms.models import GIB, PAUSED, RUNNING, VirtualMachine
 from vms.placement import Need
 from vms.preflight import LONG_LOOK_S, client_of, find_node
+from vms.refresh import is_it
 from vms.volumes import vm_of_user_data
 
 
@@ -47,6 +48,7 @@ def draft_clone(source: VirtualMachine, asked: CloneOf, *, by: Actor) -> Draft:
             "template_name": source.name,
             "template_node": source.node,
             "template_vmid": source.vmid,
+            "template_smbios": config.smbios_uuid,
             "linked": asked.linked,
             "storage": asked.storage,
             "description": vm.description,
@@ -73,6 +75,12 @@ def config_of(source: VirtualMachine, asked: CloneOf, node: str) -> GuestConfig:
         )
     except ProxmoxError as error:
         raise Unavailable("cluster_unavailable", f"The cluster cannot be asked: {error}") from None
+    if not is_it(source, config):
+        raise Conflict(
+            "vm_replaced",
+            f"VMID {source.vmid} is another VM now (smbios uuid {config.smbios_uuid}, it was "
+            f"{source.smbios_uuid}).",
+        )
     if not feature.is_available:
         why = (
             f"Proxmox makes linked clones of templates, and VM {source} is none, or its storage "

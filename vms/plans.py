@@ -8,6 +8,7 @@ from typing import Any
 from django.db.models.functions import Now
 from django.utils import timezone
 
+from accounts.actors import Actor
 from accounts.sql import execute
 from operations.models import SUCCEEDED, Operation
 from operations.plans import Plan, Step, register
@@ -17,9 +18,11 @@ from vms.models import SETTLED_AFTER, STOPPED, VirtualMachine
 from vms.reviving import (
     same_or_new_template,
     same_or_new_vm,
+    same_template_to_delete,
     same_unprotected_vm,
     same_vm,
     same_vm_growing,
+    same_vm_to_convert,
     same_vm_with_a_snapshot_more,
 )
 from vms.steps.changes import Convert, Migrate, Move, ObserveChanged, Reconfigure
@@ -113,7 +116,7 @@ def plan(
     *steps: Step[VmJob],
     undo: tuple[Step[VmJob], ...] = (),
     on_end: Callable[[Operation, str], None] = free_vm,
-    on_retry: Callable[[Operation], dict[str, Any]] | None = None,
+    on_retry: Callable[[Operation, Actor], dict[str, Any]] | None = None,
 ) -> Plan[VmJob]:
     return Plan(
         kind,
@@ -228,7 +231,7 @@ PLANS: tuple[Plan[VmJob], ...] = (
         DetachUserData(),
         Convert(),
         DropUserData(),
-        on_retry=same_unprotected_vm,
+        on_retry=same_vm_to_convert,
     ),
     plan(
         "delete_vm",
@@ -248,6 +251,7 @@ DELETE_TEMPLATE: Plan[TemplateJob] = Plan(
     open_template_job,
     (DestroyTemplate(),),
     on_end=end_template_deletion,
+    on_retry=same_template_to_delete,
 )
 
 

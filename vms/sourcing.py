@@ -25,6 +25,8 @@ class Source:
     disk_bytes: int
     is_shared: bool
     is_copy: bool
+    # Who it is, None if it has no such uuid; "" where older code has accepted the operation.
+    smbios_uuid: str | None = ""
 
     @classmethod
     def of(cls, template: Template) -> Source:
@@ -35,6 +37,7 @@ class Source:
             disk_bytes=template.disk_bytes,
             is_shared=template.is_on_shared_storage,
             is_copy=template.copy_of_id is not None,
+            smbios_uuid=str(template.smbios_uuid) if template.smbios_uuid else None,
         )
 
     @classmethod
@@ -89,6 +92,7 @@ def placed(params: dict[str, Any], placement: Placement, capacity: Capacity) -> 
             values |= {
                 "template_vmid": here.vmid,
                 "template_node": here.node,
+                "template_smbios": here.smbios_uuid,
                 "clone_storage": params["storage"],
                 "move": None,
             }
@@ -124,6 +128,7 @@ def cloned_elsewhere(
     return {
         "template_vmid": source.vmid,
         "template_node": source.node,
+        "template_smbios": source.smbios_uuid,
         "clone_storage": chosen,
         "placement": asdict(placement) | {"reason": reason},
         "lanes": capacity.lanes(source.node, storages),

@@ -29,7 +29,7 @@ from accounts.rest import (
     refuse_unknown_params,
 )
 from operations.refusals import Conflict, NotFound
-from operations.rest import accepted, flag_of, idempotent, refresh_if_asked
+from operations.rest import accepted, flag_of, idempotent, refresh_if_asked, shows
 from vms import actions, console
 from vms.answers import changed_body
 from vms.bodies import COLUMNS, document_of, vm_body
@@ -209,7 +209,7 @@ class VmViewSet(ViewSet):
         changes = changes_of(parse(UpdateVmSerializer, request))
         operation = actions.update_vm(vm=vm, changes=changes, by=actor_of(request))
         if operation is None:
-            return Response(changed_body(find_vm(request, str(vm.uuid)), pending=[]))
+            return Response(shown_vm(request, str(vm.uuid)))
         return accepted(operation)
 
     @action(detail=True, methods=["get"])
@@ -240,3 +240,9 @@ def verb_of(request: Request) -> str:
         unknown = {field: ["There is no such field."] for field in sorted(set(body) - known)}
         raise ValidationError({**name.errors, **unknown})
     return str(name.validated_data["action"])
+
+
+@shows("vm")
+def shown_vm(request: Request, uuid: str) -> dict[str, Any]:
+    """Whose own fields were changed."""
+    return changed_body(find_vm(request, uuid), pending=[])

@@ -86,7 +86,7 @@ def test_a_template_whose_number_is_a_vms_now_is_not_cloned(cluster, sim, operat
     vm, operation = actions.create_vm(asked=a_new_vm(), by=operator)
     sim.change(replace)
     ended = work(operation)
-    assert (ended.state, ended.error_code) == ("failed", "template_gone")
+    assert (ended.state, ended.error_code) == ("failed", "template_replaced")
     assert sim.guest(vm.vmid) is None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from operations.models import Operation
 from pve_simulator import accidents
 from tests.vms.cast import a_new_vm, a_vm
 from vms import actions
@@ -70,3 +71,52 @@ def test_a_clone_that_is_under_way_is_canceled_by_its_deletion(api, cluster, sim
     assert clone.state == "canceled"
     assert sim.guest(copy.vmid) is None
     assert sim.guest(vm.vmid) is not None
+
+
+# --- what is copied ---
+
+
+def put_a_stranger(sim, vmid, **more):
+    """Somebody has removed what stood under this number, and made something else there."""
+    told = {"name": "theirs", "description": "a secret", **more}
+    sim.change(lambda s: s.world.guests[vmid].config.update(smbios1=STRANGER, **told))
+
+
+def test_a_stranger_under_the_sources_number_is_not_cloned(api, cluster, sim, operator):
+    vm = a_vm(sim, operator, running=False)
+    put_a_stranger(sim, vm.vmid)
+    sim.forget_calls()
+    answer = api.post(f"/api/v1/vms/{vm.vmid}/actions", {"action": "clone", "clone_name": "copy"})
+    assert (answer.status_code, answer.json()["code"]) == (409, "vm_replaced")
+    assert "a secret" not in answer.content.decode()
+    assert sim.calls_to("POST", "/clone$") == []
+
+
+@pytest.mark.parametrize("kind", ["clone_vm", "create_vm"])
+def test_a_stranger_that_comes_before_the_clone_is_not_cloned(kind, cluster, sim, operator, work):
+    if kind == "clone_vm":
+        source = a_vm(sim, operator, running=False)
+        vm, operation = actions.clone_vm(vm=source, asked=CloneOf(name="copy"), by=operator)
+        put_a_stranger(sim, source.vmid)
+    else:
+        vm, operation = actions.create_vm(asked=a_new_vm(), by=operator)
+        put_a_stranger(sim, 9000)
+    sim.forget_calls()
+    ended = work(operation)
+    assert (ended.state, ended.error_code) == ("failed", "template_replaced")
+    assert sim.calls_to("POST", "/clone$") == []
+    assert sim.guest(vm.vmid) is None
+
+
+def test_older_codes_operations_go_on_though_they_do_not_say_who_the_source_is(
+    cluster, sim, operator, work
+):
+    _, operation = actions.create_vm(asked=a_new_vm(), by=operator)
+    params = {**operation.params}
+    del params["template_smbios"]
+    params["sources"] = [
+        {name: value for name, value in source.items() if name != "smbios_uuid"}
+        for source in params["sources"]
+    ]
+    Operation.objects.filter(pk=operation.pk).update(params=params)
+    assert work(operation).state == "succeeded"

@@ -39,13 +39,13 @@ class Clone(Step[VmJob]):
         # short question does, where to see that nobody has it would take the list of all VMs.
         is_first = job.operation.attempts == 0
         if is_first and job.client.vmid_is_free(job.vm.vmid, timeout_s=READ_S):
-            return Act(f"VM {job.vm.vmid} does not exist")
+            return self.missing(job)
         found = job.find()
         if found is None:
             if is_first:
                 # Neither free nor a VM's: containers have numbers of the same range.
                 job.take_another_vmid()
-            return Act(f"VM {job.vm.vmid} does not exist")
+            return self.missing(job)
         node, config = found
         # Nothing was asked for yet, so it is somebody else's; but a retry's may be ours.
         is_new = is_first and job.operation.retry_of_id is None
@@ -55,7 +55,11 @@ class Clone(Step[VmJob]):
             job.saw(node, config)
             return Done()
         job.take_another_vmid()
-        return Act(f"VM {job.vm.vmid} does not exist")
+        return self.missing(job)
+
+    def missing(self, job: VmJob) -> Act:
+        """It is to be made, and can be. Raises StepFailed."""
+        return find_source(job)
 
     def act(self, job: VmJob) -> Upid | None:
         asked = job.params
@@ -88,7 +92,7 @@ class Clone(Step[VmJob]):
                 job.take_another_vmid()
             return Act(f"VM {job.vm.vmid} does not exist")
         if isinstance(error, NotFound) and error.what == "guest":
-            return find_source(job, error)
+            return find_source(job)
         return None
 
     def record(self, job: VmJob) -> None:
@@ -96,21 +100,30 @@ class Clone(Step[VmJob]):
         save_but(job, "cores", "memory_mib", "disk_bytes", "cloud_init", "tags", "network")
 
 
-def find_source(job: VmJob, error: NotFound) -> Verdict:
-    """Proxmox missed a configuration: the template's is looked for before it is called gone.
+def find_source(job: VmJob) -> Act:
+    """What is to be copied, and never whatever stands under its number by now.
 
-    One node's word does not prove it: the template may have moved, and a node whose cluster
-    filesystem restarts misses all of them. Raises StepFailed, and Unreachable rather than guess.
+    Where one node misses its configuration it is looked for before it is called gone: it may have
+    moved, and a node whose cluster filesystem restarts misses all of them. Raises StepFailed, and
+    Unreachable rather than guess.
     """
     asked = job.params
     what = "VM" if job.operation.kind == "clone_vm" else "template"
     name, vmid = asked["template_name"], asked["template_vmid"]
     found = find_guest(job, asked["template_node"], vmid)
-    if found is None or (what == "template" and not found[1].is_template):
+    if found is None:
         raise StepFailed(
-            "template_gone", f"The {what} {name} ({vmid}) is no longer on the cluster: {error}"
+            "template_gone", f"The {what} {name} ({vmid}) is no longer on the cluster."
         )
-    node, _ = found
+    node, config = found
+    known = asked.get("template_smbios", "")
+    is_another = known != "" and config.smbios_uuid != known
+    if is_another or (what == "template" and not config.is_template):
+        raise StepFailed(
+            "template_replaced",
+            f"VMID {vmid} is no longer the {what} {name} (smbios uuid {config.smbios_uuid}); "
+            "nothing was made of it.",
+        )
     if node != asked["template_node"]:
         job.warn(f"The {what} {name} ({vmid}) has moved to {node}.")
         job.write(params=asked | {"template_node": node})

@@ -60,6 +60,9 @@ class Create(Clone):
 
     name: ClassVar[str] = "create"
 
+    def missing(self, job: VmJob) -> Act:
+        return Act(f"VM {job.vm.vmid} does not exist")
+
     def act(self, job: VmJob) -> Upid | None:
         return job.client.create_guest(
             job.vm.node,
