@@ -11,9 +11,10 @@ from rest_framework.viewsets import ViewSet
 
 from accounts.rest import PAGING, listing, page_of_list, refuse_unknown_params
 from clusters.models import Storage
+from operations.refusals import Unavailable
 from operations.rest import flag_of
 from proxmox.results import StorageContent
-from vms.images import IMPORT, ISO, list_images
+from vms.images import IMPORT, ISO, list_images, lost_clusters
 
 # A filter of the API, and the storage's field it narrows down.
 FILTERS = {"cluster": "cluster__name", "node": "node", "storage": "name"}
@@ -27,8 +28,13 @@ def images_asked_for(request: Request, key: str, content: str) -> Response:
     images = list_images(
         content, **{FILTERS[name]: asked[name] for name in FILTERS if asked.get(name)}
     )
+    named = {"name": asked["cluster"]} if asked.get("cluster") else {}
+    silent = [*lost_clusters(**named), *images.silent]
+    if silent and not images.answered:
+        # An empty list would say that there are none.
+        raise Unavailable("cluster_unavailable", "; ".join(silent))
     rows, page = page_of_list(request, images.found, place_of)
-    return listing(key, [image_body(*row) for row in rows], page | {"warnings": images.silent})
+    return listing(key, [image_body(*row) for row in rows], page | {"warnings": silent})
 
 
 def place_of(found: tuple[Storage, StorageContent]) -> list[str]:

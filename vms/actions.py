@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Q
 from django.db.models.functions import Now
 
 from accounts.actors import Actor
@@ -189,10 +190,12 @@ def adopt_vm(*, vm: VirtualMachine, project: Project | None, by: Actor) -> Opera
 
 
 def forget_vm(*, vm: VirtualMachine, by: Actor) -> None:
-    """Drop the record of a VM that is gone from its cluster; on the cluster nothing is done."""
+    """Drop the record of a VM that is gone from its cluster, or whose cluster is switched off; on
+    the cluster nothing is done."""
     with transaction.atomic():
         rows = VirtualMachine.objects.filter(
-            pk=vm.pk, missing_since__isnull=False, deleted_at=None, doing=""
+            Q(missing_since__isnull=False) | Q(cluster__is_enabled=False),
+            **{"pk": vm.pk, "deleted_at": None, "doing": ""},
         ).update(deleted_at=Now())
         if rows != 1:
             raise Conflict("not_missing", f"VM {vm} is not missing, or a task works on it.")

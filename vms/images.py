@@ -26,6 +26,7 @@ class Listing:
 
     found: list[tuple[Storage, StorageContent]] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
+    answered: int = 0
 
 
 def list_images(content: str, **where: str) -> Listing:
@@ -47,6 +48,7 @@ def list_images(content: str, **where: str) -> Listing:
         except (ProxmoxError, Unavailable) as error:
             listing.silent.append(f"{storage} of {storage.cluster} did not answer: {error}")
             continue
+        listing.answered += 1
         listing.found += [(storage, image) for image in images if not is_own(image.volid)]
     return listing
 
@@ -79,7 +81,8 @@ def find_image(wanted: str, *, named_in: str, cluster: str, contents: Iterable[s
     if cluster:
         where["cluster__name"] = find_cluster(cluster).name
     found: dict[tuple[int, str], list[tuple[Storage, StorageContent]]] = defaultdict(list)
-    silent = silent_clusters(cluster)
+    # A named one must answer anyway.
+    silent = [] if cluster else lost_clusters()
     for content in sorted(contents):
         listing = list_images(content, **where)
         silent += listing.silent
@@ -106,10 +109,10 @@ def find_image(wanted: str, *, named_in: str, cluster: str, contents: Iterable[s
     )
 
 
-def silent_clusters(cluster: str) -> list[str]:
-    """What cannot be looked at where no cluster is named; a named one must answer anyway."""
-    away = [other for other in Cluster.objects.filter(is_enabled=True) if is_lost(other)]
-    return [] if cluster else [f"cluster {other} is {other.state}" for other in away]
+def lost_clusters(**where: str) -> list[str]:
+    """What cannot be looked at at all, in sentences."""
+    away = [other for other in Cluster.objects.filter(is_enabled=True, **where) if is_lost(other)]
+    return [f"cluster {other} is {other.state}" for other in away]
 
 
 def missing(wanted: str, named_in: str, silent: list[str]) -> InvalidInput | Unavailable:

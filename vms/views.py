@@ -106,6 +106,8 @@ def _find_by_vmid(request: Request, vmid: int) -> VirtualMachine:
     actor, cluster = actor_of(request), request.query_params.get("cluster")
     vms = finder("vmid", in_cluster=bool(cluster), **sight_of(actor))
     found = vms(wanted=vmid, cluster=cluster, **slots_of(actor))
+    # What stands on a cluster that is switched off is in nobody's way.
+    found = [vm for vm in found if vm.cluster.is_enabled] or found
     if len(found) > 1:
         names = " and ".join(sorted(vm.cluster.name for vm in found))
         raise Conflict(
@@ -133,7 +135,7 @@ def finder(
             seen = seen.filter(cluster__name=Slot("cluster"))
         if field == "vmid":
             seen = seen.annotate(is_given_up=GivenUpVmid.has(Slot("wanted")))
-        return seen.select_related("cluster")[:2]
+        return seen.select_related("cluster").order_by("-cluster__is_enabled")[:2]
 
     return Prepared(make)
 

@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from clusters.models import ONLINE, Cluster
 from izvor_project.api.renderers import dumps
+from operations.refusals import Conflict
 from pve_simulator import accidents
 from tests.api.shapes import UTC_TIME, VM_FIELDS, fields_of, problem_of
 from tests.conftest import run_until
@@ -273,6 +274,28 @@ def second_cluster(cluster: Cluster) -> Cluster:
     other = Cluster.objects.create(name="other", endpoints=["https://127.0.0.1:1"], state=ONLINE)
     VirtualMachine.objects.create(cluster=other, vmid=100, node="n1", name="twin")
     return other
+
+
+def test_a_vm_of_a_cluster_that_is_switched_off_is_in_nobodys_way(
+    operator_calls, cluster, second_cluster
+):
+    """As the simulator's, once a real cluster is named."""
+    Cluster.objects.filter(pk=second_cluster.pk).update(is_enabled=False)
+    assert operator_calls.get(f"{API}/vms/100").json()["cluster"] == "demo"
+    assert operator_calls.get(f"{API}/vms/100?cluster=other").json()["name"] == "twin"
+    assert operator_calls.post(f"{API}/vms/100/actions", {"action": "stop"}).status_code == 202
+    Cluster.objects.filter(pk=cluster.pk).update(is_enabled=False)
+    problem_of(operator_calls.get(f"{API}/vms/100"), 409, "vmid_ambiguous")
+
+
+def test_a_vm_of_a_cluster_that_is_switched_off_can_be_forgotten(operator, cluster, second_cluster):
+    vm = second_cluster.vms.get()
+    with pytest.raises(Conflict, match="is not missing"):
+        actions.forget_vm(vm=vm, by=operator)
+    Cluster.objects.filter(pk=second_cluster.pk).update(is_enabled=False)
+    actions.forget_vm(vm=vm, by=operator)
+    vm.refresh_from_db()
+    assert vm.deleted_at is not None
 
 
 def test_a_vmid_in_two_clusters_is_ambiguous(operator_calls, cluster, second_cluster):

@@ -114,3 +114,12 @@ def test_who_finds_another_looking_for_long_is_told(api, cluster, monkeypatch):
     problem_of(api.get(f"{API}/vms?refresh=true"), 503, "cluster_unavailable")
     cluster.refresh_from_db()
     assert cluster.look_lease_until == until
+
+
+@pytest.mark.parametrize("path", ["isos", "images", "isos?cluster=demo"])
+@pytest.mark.parametrize("state", [ONLINE, UNREACHABLE])
+def test_who_cannot_be_asked_for_images_has_not_none(path, state, api, cluster):
+    silent = {"state": state, "endpoints": [NOWHERE], "error": "no route to host"}
+    ago = timezone.now() - datetime.timedelta(minutes=2)
+    Cluster.objects.filter(pk=cluster.pk).update(seen_at=ago, **silent)
+    problem_of(api.get(f"{API}/{path}"), 503, "cluster_unavailable")

@@ -9,6 +9,7 @@ from rest_framework.utils.encoders import JSONEncoder
 
 from accounts.models import Quota
 from operations.rest import final_answer
+from pve_simulator import accidents
 from tests.vms.cast import a_vm, finish
 from vms import actions
 from vms.quota import usage_of
@@ -81,6 +82,30 @@ def test_a_rollback_brings_back_cores_and_tags_and_keeps_the_mark(
     assert work(answer.json()["task_id"]).state == "succeeded"
     vm.refresh_from_db()
     assert (vm.cores, vm.tags, vm.description, vm.is_ours) == (1, ["izvor"], "old", True)
+
+
+def test_hardware_that_a_rollback_brings_back_is_of_no_size(api, cluster, sim, operator, work):
+    vm = a_vm(sim, operator, running=False, cores=None, memory_mib=None, size="micro")
+    path = f"/api/v1/vms/{vm.vmid}"
+    finish(
+        actions.take_snapshot(vm=vm, name="before", description="", include_ram=False, by=operator)
+    )
+    answer = api.post(f"{path}/snapshots/before/rollback", {})
+    assert work(answer.json()["task_id"]).state == "succeeded"
+    assert api.get(path).json()["size"] == "micro"
+    assert work(api.patch(path, {"size": "large"}).json()["task_id"]).state == "succeeded"
+    assert api.get(path).json()["size"] == "large"
+    answer = api.post(f"{path}/snapshots/before/rollback", {})
+    assert work(answer.json()["task_id"]).state == "succeeded"
+    shown = api.get(path).json()
+    assert (shown["size"], shown["cores"], shown["memory"]) == (None, 1, 512)
+
+
+def test_hardware_that_was_changed_in_proxmox_is_of_no_size(api, cluster, sim, operator):
+    vm = a_vm(sim, operator, running=False, cores=None, memory_mib=None, size="micro")
+    sim.cause(accidents.set_option, vmid=vm.vmid, key="memory", value=4096)
+    shown = api.get(f"/api/v1/vms/{vm.vmid}?refresh=true").json()
+    assert (shown["size"], shown["memory"]) == (None, 4096)
 
 
 @pytest.mark.parametrize("name", ["1st", "x", "current", "a b", "a" * 41, "../x"])

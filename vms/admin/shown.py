@@ -85,7 +85,9 @@ def warnings(vm: VirtualMachine) -> list[tuple[str, str]]:
         return [(f"It was deleted {ago(vm.deleted_at)} ago.", CALM)]
     if vm.missing_since is not None:
         said.append((f"Not on its cluster any more, for {ago(vm.missing_since)}", BAD))
-    if not vm.cluster.is_online:
+    if not vm.cluster.is_enabled:
+        said.append((f"{vm.cluster} is switched off: this is what was seen last", CALM))
+    elif not vm.cluster.is_online:
         said.append((f"{vm.cluster} does not answer: this is what was seen last", WARN))
     if vm.lock and (vm.lock not in PATIENT_LOCKS or vm.lock == "backup") and not vm.doing:
         said.append((f"Locked in Proxmox: {vm.lock}", WARN))

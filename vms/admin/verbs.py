@@ -241,8 +241,8 @@ VERBS = (
         "Forget",
         "delete_forever",
         forget,
-        fits=lambda vm: is_idle(vm) and vm.missing_since is not None,
-        question="Its record is dropped; on the cluster, where it is gone, nothing is done.",
+        fits=lambda vm: is_idle(vm) and (vm.missing_since or not vm.cluster.is_enabled),
+        question="Its record is dropped; on the cluster nothing is done.",
         is_dangerous=True,
     ),
     Verb(
