@@ -50,8 +50,8 @@ class Claimed(Conflict):
     def __init__(self, holder: Operation) -> None:
         super().__init__(
             "claimed",
-            f"Task {holder.uuid} ({holder}) is still {holder.state}; wait for it, or cancel it where "
-            "that is possible.",
+            f"Task {holder.uuid} ({holder}) is still {holder.state}: wait for it, or cancel it "
+            "where that is possible.",
         )
         self.holder = holder
 

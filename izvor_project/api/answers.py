@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from accounts.rest import LIMIT_MAX
 from events.models import DELIVERY_STATES
 from izvor_project.api.components import (
     FLAG,
@@ -181,7 +182,7 @@ ANSWERS: dict[tuple[str, str], Answers] = {
 # --- what may be asked for in the query ---
 
 ABOUT = {
-    "limit": "how many at most, 1 to 1000",
+    "limit": "how many at most",
     "cursor": "where the page begins; from the former page's `next`",
     "cluster": "a cluster's name",
     "node": "a node's name",
@@ -204,6 +205,7 @@ ABOUT = {
     "revoked": "true: the revoked ones, too",
     "state": "the delivery's state",
 }
+LIMIT = {"type": "integer", "minimum": 1, "maximum": LIMIT_MAX, "default": LIMIT_MAX}
 # What is true or false.
 FLAGS = {"refresh", "dry_run", "revoked"}
 # What is one of a few words, by view.

@@ -9,7 +9,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter
 
 from access import serializers as access
-from izvor_project.api.answers import ABOUT, ANSWERS, FLAGS, QUERIES, VALUES
+from izvor_project.api.answers import ABOUT, ANSWERS, FLAGS, LIMIT, QUERIES, VALUES
 from izvor_project.api.components import COMPONENTS
 from izvor_project.api.summaries import SUMMARIES
 from vms.serializers import CreateVmSerializer, UpdateVmSerializer
@@ -83,7 +83,7 @@ def parameter(view: str, name: str) -> OpenApiParameter:
     """One that this view takes in the query."""
     return OpenApiParameter(
         name,
-        bool if name in FLAGS else str,
+        LIMIT if name == "limit" else bool if name in FLAGS else str,
         OpenApiParameter.QUERY,
         description=ABOUT[name],
         enum=VALUES.get((view, name)),

@@ -344,6 +344,8 @@ def test_what_is_one_of_a_few_words_says_which(schema):
     assert set(asked("/api/v1/tasks")["status"]["enum"]) == set(STATES)
     assert set(asked("/api/v1/nodes/{id}/metrics")["timeframe"]["enum"]) == set(TIMEFRAMES)
     assert asked("/api/v1/vms/{id}")["refresh"]["type"] == "boolean"
+    limit = asked("/api/v1/vms")["limit"]
+    assert (limit["type"], limit["minimum"], limit["maximum"]) == ("integer", 1, 1000)
 
 
 def test_the_docs_need_no_other_server(client):
