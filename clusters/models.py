@@ -106,6 +106,8 @@ class Cluster(models.Model):
     is_quorate = models.BooleanField(default=True, editable=False)
     error = models.TextField(blank=True, editable=False)
     seen_at = models.DateTimeField(null=True, editable=False)
+    # Since when, without a break, its lists have held no VM where there had been some.
+    empty_since = models.DateTimeField(null=True, editable=False)
     # When inventory looks next, and who is looking now (a lease like the engine's).
     look_due_at = models.DateTimeField(auto_now_add=True)
     look_lease_until = models.DateTimeField(null=True, editable=False)

@@ -1,7 +1,7 @@
 """One look at one cluster: its list into our rows, its state into the cluster's row.
 
-Whatever goes wrong, rows stay: an unreachable cluster, a refused token or an empty answer never
-empties the inventory.
+Whatever goes wrong, rows stay: an unreachable cluster, a refused token or an answer that is empty
+for a moment never empties the inventory.
 """
 
 from __future__ import annotations
@@ -26,8 +26,9 @@ from clusters.models import ONLINE, REFUSED, UNREACHABLE, Cluster
 from events.models import record_event
 from inventory import details, guests, infrastructure
 from operations.refusals import Unavailable
-from proxmox import Client, Forbidden, ProxmoxError, Unauthorized
+from proxmox import Client, Forbidden, ProxmoxError, Unauthorized, Unreachable
 from proxmox.results import Resources
+from vms.job import EMPTY_FOR_S
 
 log = structlog.get_logger(__name__)
 
@@ -94,12 +95,14 @@ def looking(pk: int, **only: Any) -> Iterator[Cluster | None]:
 
 def look_at(cluster: Cluster, *, with_details: bool = True) -> None:
     """Read the cluster into our rows and note how it is."""
+    empty_since, cluster.empty_since = cluster.empty_since, None
     try:
         client = connect(cluster, call_s=settings.ENGINE["call_s"])
         confirm_identity(cluster, client)
         began = database_now()
         resources = client.resources(timeout_s=CALL_S)
         refuse_blindness(cluster, client, resources)
+        refuse_emptiness(cluster, resources, began, empty_since)
         cluster.is_quorate = is_quorate(client, resources)
     except (OtherCluster, Unauthorized, Unsealable, Blind) as error:
         note_state(cluster, REFUSED, str(error))
@@ -160,6 +163,21 @@ def refuse_blindness(cluster: Cluster, client: Client, resources: Resources) -> 
             )
 
 
+def refuse_emptiness(
+    cluster: Cluster,
+    resources: Resources,
+    began: datetime.datetime,
+    empty_since: datetime.datetime | None,
+) -> None:
+    """As `vms.job.is_believed_empty`: a list without any VM is the truth once it has stayed so.
+    Raises Unreachable."""
+    if resources.guests or not guests.are_known(cluster, began):
+        return
+    cluster.empty_since = empty_since or began
+    if (began - cluster.empty_since).total_seconds() < EMPTY_FOR_S:
+        raise Unreachable("the cluster lists no VM at all")
+
+
 def confirm_identity(cluster: Cluster, client: Client) -> None:
     """Now and then, and with each new client: is it still the cluster our rows are of?"""
     now = time.monotonic()
@@ -180,6 +198,7 @@ def note_state(
         "state": state,
         "error": error,
         "is_quorate": cluster.is_quorate,
+        "empty_since": cluster.empty_since,
     }
     if seen_at is not None:
         values["seen_at"] = seen_at

@@ -2,7 +2,7 @@
 
     in both, different   changed outside: the row follows, and an event says so
     only on the cluster  a VM that nobody made through us: a row without a project
-    only in our rows     marked as missing, not dropped
+    only in our rows     marked as missing, not dropped: what comes back is itself again
 
 The list lags up to 10 s behind (only `lock` and `tags` are current), so it counts for a VM only if
 it was asked for well after the VM's last operation; and a node silent for minutes strips its guests
@@ -16,6 +16,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from django.db import transaction
+from django.db.models import Q
 
 from accounts.prepared import UpdateEach
 from accounts.sql import execute
@@ -100,6 +101,15 @@ def sync_guests(cluster: Cluster, resources: Resources, began: datetime.datetime
     ]
     mark_missing(vanished, began)
     write_usage(cluster, machines)
+
+
+def are_known(cluster: Cluster, began: datetime.datetime) -> bool:
+    """Are there any that a list without them would be believed to be gone?"""
+    settled = Q(settled_at=None) | Q(settled_at__lte=began)
+    machines = VirtualMachine.objects.filter(
+        settled, cluster=cluster, deleted_at=None, missing_since=None, doing="", has_failed=False
+    )
+    return machines.exists() or Template.objects.living().filter(settled, cluster=cluster).exists()
 
 
 def counts_for(vm: VirtualMachine | Known, began: datetime.datetime) -> bool:
@@ -263,18 +273,46 @@ def add_found_templates(
 ) -> None:
     """But those that a task of ours is making, and writes itself, or has just deleted."""
     busy = VirtualMachine.objects.filter(cluster=cluster, deleted_at=None).exclude(doing="")
-    left = Template.objects.filter(
-        cluster=cluster, missing_since__isnull=False, settled_at__gt=began
-    )
-    skipped = {*busy.values_list("vmid", flat=True), *left.values_list("vmid", flat=True)}
+    gone = Template.objects.filter(cluster=cluster, vmid__in=found).exclude(missing_since=None)
+    # The last that stood under each number.
+    former = {template.vmid: template for template in gone.order_by("missing_since", "pk")}
+    left = [vmid for vmid, template in former.items() if not has_settled(template, began)]
+    skipped = {*busy.values_list("vmid", flat=True), *left}
+    back = {vmid for vmid in former.keys() - skipped if was_not_deleted(former[vmid])}
+    take_back([former[vmid] for vmid in back], found, began)
     Template.objects.bulk_create(
         [
             Template(cluster=cluster, vmid=vmid, synced_at=began, **template_values(guest))
             for vmid, guest in found.items()
-            if vmid not in skipped
+            if vmid not in skipped | back
         ],
         ignore_conflicts=True,
     )
+
+
+def was_not_deleted(gone: Template) -> bool:
+    """It went missing. Whoever deletes one writes that the list counts for it only later."""
+    assert gone.missing_since is not None, "it is not there"
+    return has_settled(gone, gone.missing_since)
+
+
+def take_back(
+    templates: list[Template], found: dict[int, GuestUsage], began: datetime.datetime
+) -> None:
+    """They are there again, and still whose they were: Proxmox knows nothing of that.
+
+    They are read anew, which tells whether they are the same ones. One whose place a copy has taken
+    is a copy itself from now on.
+    """
+    with transaction.atomic():
+        for template in templates:
+            Template.objects.filter(pk=template.pk).update(
+                missing_since=None,
+                details_at=None,
+                synced_at=began,
+                **template_values(found[template.vmid]),
+            )
+        Template.objects.give_heirs()
 
 
 def write_usage(cluster: Cluster, machines: dict[int, GuestUsage]) -> None:

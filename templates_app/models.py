@@ -52,17 +52,22 @@ class TemplateQuerySet(models.QuerySet["Template"]):
         with transaction.atomic():
             gone = list(self.living().select_for_update().values_list("pk", flat=True))
             Template.objects.filter(pk__in=gone).update(missing_since=at, **values)
-            orphans = Template.objects.living().filter(copy_of__in=gone).order_by("vmid")
-            heirs: dict[int | None, int] = {}
-            for copy in orphans.select_for_update(of=("self",)).select_related("copy_of"):
-                assert copy.copy_of is not None, "the filter wants it"
-                heir = heirs.setdefault(copy.copy_of_id, copy.pk)
-                Template.objects.filter(pk=copy.pk).update(
-                    copy_of=None if heir == copy.pk else heir,
-                    is_published=copy.copy_of.is_published,
-                    project=copy.copy_of.project_id,
-                )
+            Template.objects.give_heirs()
         return len(gone)
+
+    def give_heirs(self) -> None:
+        """No copy stays filed under an original that is gone: the first takes its place, and the
+        others, with the one that is gone, are filed under it."""
+        orphans = self.living().filter(copy_of__missing_since__isnull=False).order_by("vmid")
+        held = orphans.select_for_update(of=("self",)).select_related("copy_of")
+        while copy := held.first():
+            former = copy.copy_of
+            assert former is not None, "the filter wants it"
+            copy.copy_of_id = former.copy_of_id
+            copy.is_published, copy.project_id = former.is_published, former.project_id
+            copy.save(update_fields=["copy_of", "is_published", "project"])
+            if former.copy_of_id is None:
+                Template.objects.filter(pk=former.pk).update(copy_of=copy)
 
     def visible_to(self, actor: Actor) -> TemplateQuerySet:
         """Published templates are for everyone, the others for operators and their project."""

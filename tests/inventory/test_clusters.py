@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +15,8 @@ from events.models import Event
 from inventory import cycle
 from pve_simulator.access import AclEntry
 from pve_simulator.testing import SimulatorThread
+from tests.api.shapes import problem_of
+from vms.job import EMPTY_FOR_S
 from vms.models import VirtualMachine
 
 pytestmark = pytest.mark.django_db
@@ -140,6 +143,41 @@ def test_a_token_without_rights_empties_nothing_and_names_the_privilege(
     assert cluster.nodes.filter(missing_since=None).count() == 3
     assert cluster.storages.filter(missing_since=None).exists()
     assert api.get("/api/v1/vms/100").json()["stale"] is True
+
+
+def test_a_list_that_is_empty_for_a_moment_empties_nothing(cluster, sim, api):
+    """As a node gives it, with 200, while its pmxcfs restarts."""
+    kept = sim.change(lambda s: dict(s.world.guests))
+    sim.change(lambda s: (s.world.guests.clear(), s.cache.refresh()))
+    for _ in range(2):
+        look(cluster)
+        assert (cluster.state, cluster.error) == (UNREACHABLE, "the cluster lists no VM at all")
+    assert VirtualMachine.objects.filter(missing_since=None).count() == 8
+    assert cluster.templates.filter(missing_since=None).count() == 3
+    problem_of(api.get("/api/v1/vms?refresh=true"), 503, "proxmox_unreachable")
+
+    sim.change(lambda s: (s.world.guests.update(kept), s.cache.refresh()))
+    assert (look(cluster).state, cluster.empty_since) == (ONLINE, None)
+
+
+def test_a_list_that_stays_empty_is_believed(cluster, sim):
+    sim.change(lambda s: (s.world.guests.clear(), s.cache.refresh()))
+    look(cluster)
+    cluster.empty_since -= datetime.timedelta(seconds=EMPTY_FOR_S)
+    assert look(cluster).state == ONLINE
+    assert not VirtualMachine.objects.filter(missing_since=None).exists()
+    assert not cluster.templates.filter(missing_since=None).exists()
+    assert (look(cluster).state, cluster.empty_since) == (ONLINE, None)
+
+
+def test_a_list_that_is_empty_again_after_a_silence_has_not_stayed_so(cluster, sim):
+    sim.change(lambda s: (s.world.guests.clear(), s.cache.refresh()))
+    look(cluster)
+    cluster.empty_since -= datetime.timedelta(seconds=EMPTY_FOR_S)
+    sim.add_fault("status", method="GET", path="/cluster/resources", status=595, count=1)
+    look(cluster)
+    assert look(cluster).state == UNREACHABLE
+    assert cluster.templates.filter(missing_since=None).count() == 3
 
 
 def test_a_blind_token_is_said_at_first_contact_too(sim, project):
