@@ -24,7 +24,7 @@ from clusters.connect import connect
 from clusters.identity import OtherCluster, check_identity, identify
 from clusters.models import ONLINE, REFUSED, UNREACHABLE, Cluster
 from events.models import record_event
-from inventory import details, guests, infrastructure
+from inventory import details, guests, infrastructure, templates
 from operations.refusals import Unavailable
 from proxmox import Client, Forbidden, ProxmoxError, Unauthorized, Unreachable
 from proxmox.results import Resources
@@ -116,6 +116,7 @@ def look_at(cluster: Cluster, *, with_details: bool = True) -> None:
         return
     infrastructure.sync_nodes(cluster, resources, began)
     infrastructure.sync_storages(cluster, resources, began)
+    templates.sync_templates(cluster, resources, began)
     guests.sync_guests(cluster, resources, began)
     note_state(cluster, ONLINE, "", seen_at=began)
     if with_details:
