@@ -13,6 +13,7 @@ KINDS: dict[str, str] = {
     "vm.protection_changed": "a VM was protected, or is no longer",
     "vm.metadata_changed": "a VM's metadata were changed; what they hold is not told",
     "vm.changed_outside": "a VM was changed in Proxmox, not through Izvor",
+    "vm.converted_outside": "a VM was made a template in Proxmox, not through Izvor",
     "vm.missing": "a VM is no longer on its cluster",
     "vm.replaced": "another VM stands under this one's number",
     "vm.forgotten": "the record of a VM that had been missing for long was dropped",

@@ -1,8 +1,11 @@
 """Templates: the cluster's list against our rows, as for VMs.
 
-in both, different   the row follows
-only on the cluster  one that is back, or that nobody made through us
-only in our rows     marked as missing, not dropped; a copy takes its place
+    in both, different   the row follows
+    only on the cluster  one that is back, that was a VM, or that nobody made through us
+    only in our rows     marked as missing, not dropped; a copy takes its place
+
+Proxmox knows neither whose a template is nor who may see it: what is known here of one, or of the
+VM that it was, counts on.
 """
 
 from __future__ import annotations
@@ -13,6 +16,8 @@ from typing import Any
 from django.db import transaction
 
 from clusters.models import Cluster
+from events.models import record_event
+from inventory.guests import counts_for
 from proxmox.results import GuestUsage, Resources
 from templates_app.models import Template
 from vms.models import UNKNOWN, VirtualMachine
@@ -59,22 +64,59 @@ def add_found_templates(
     cluster: Cluster, found: dict[int, GuestUsage], began: datetime.datetime
 ) -> None:
     """But those that a task of ours is making, and writes itself, or has just deleted."""
-    busy = VirtualMachine.objects.filter(cluster=cluster, deleted_at=None).exclude(doing="")
+    machines = VirtualMachine.objects.filter(cluster=cluster, deleted_at=None, vmid__in=found)
+    # What a failed creation has left is made or deleted by whoever retries or deletes that.
+    busy = {vm.vmid for vm in machines if vm.has_failed or not counts_for(vm, began)}
     gone = Template.objects.filter(cluster=cluster, vmid__in=found).exclude(missing_since=None)
     # The last that stood under each number.
     former = {template.vmid: template for template in gone.order_by("missing_since", "pk")}
-    left = [vmid for vmid, template in former.items() if not has_settled(template, began)]
-    skipped = {*busy.values_list("vmid", flat=True), *left}
-    back = {vmid for vmid in former.keys() - skipped if was_not_deleted(former[vmid])}
+    left = {vmid for vmid, template in former.items() if not has_settled(template, began)}
+    new = found.keys() - busy - left
+    for vm in machines:
+        if vm.vmid in new and vm.smbios_uuid is not None:
+            follow_conversion(vm, found[vm.vmid], began)
+            new.remove(vm.vmid)
+    back = {vmid for vmid in former.keys() & new if was_not_deleted(former[vmid])}
     take_back([former[vmid] for vmid in back], found, began)
     Template.objects.bulk_create(
         [
-            Template(cluster=cluster, vmid=vmid, synced_at=began, **template_values(guest))
-            for vmid, guest in found.items()
-            if vmid not in skipped | back
+            Template(cluster=cluster, vmid=vmid, synced_at=began, **template_values(found[vmid]))
+            for vmid in new - back
         ],
         ignore_conflicts=True,
     )
+
+
+def follow_conversion(vm: VirtualMachine, guest: GuestUsage, began: datetime.datetime) -> None:
+    """A VM was made a template in Proxmox, or by a task that did not see its end.
+
+    It is for those for whom the VM was, as far as it was somebody's. Reading it tells whether it is
+    that VM.
+    """
+    with transaction.atomic():
+        rows = VirtualMachine.objects.filter(pk=vm.pk, doing="", deleted_at=None).update(
+            deleted_at=began, missing_since=began
+        )
+        if rows != 1:
+            return
+        Template.objects.create(
+            # The handle of a conversion by Izvor.
+            uuid=vm.uuid,
+            cluster_id=vm.cluster_id,
+            vmid=vm.vmid,
+            project_id=vm.project_id,
+            is_published=vm.project_id is None and not vm.is_ours,
+            smbios_uuid=vm.smbios_uuid,
+            synced_at=began,
+            **template_values(guest),
+        )
+        record_event(
+            "vm.converted_outside",
+            by="proxmox",
+            project_id=vm.project_id,
+            subject=vm.uuid,
+            label=str(vm),
+        )
 
 
 def was_not_deleted(gone: Template) -> bool:
@@ -86,7 +128,7 @@ def was_not_deleted(gone: Template) -> bool:
 def take_back(
     templates: list[Template], found: dict[int, GuestUsage], began: datetime.datetime
 ) -> None:
-    """They are there again, and still whose they were: Proxmox knows nothing of that.
+    """They are there again, and still whose they were.
 
     They are read anew, which tells whether they are the same ones. One whose place a copy has taken
     is a copy itself from now on.

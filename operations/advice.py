@@ -36,6 +36,10 @@ ADVICE: dict[str, tuple[str, str]] = {
     "vm_replaced": ("somebody deleted or replaced it meanwhile", "nothing was touched"),
     "template_gone": ("somebody deleted or replaced it meanwhile", "nothing was touched"),
     "template_replaced": ("somebody deleted or replaced it meanwhile", "nothing was touched"),
+    "is_template": (
+        "the VM that was to be deleted is a template by now",
+        "delete it as a template, if nobody needs it",
+    ),
     "image_gone": (
         "the ISO or cloud image was removed from its storage meanwhile",
         "choose another, or bring it back",

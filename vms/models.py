@@ -235,6 +235,14 @@ def protected_in_proxmox(what: str) -> str:
     return f"{what} is protected in Proxmox: unset `protection` there."
 
 
+def is_template_now(vm: VirtualMachine) -> str:
+    """Why it is not deleted as a VM."""
+    return (
+        f"VM {vm} is a template in Proxmox by now, which others may use: delete it as one, DELETE "
+        f"/api/v1/templates/{vm.vmid}."
+    )
+
+
 class Snapshot(models.Model):
     """A snapshot, as Proxmox last showed it."""
 

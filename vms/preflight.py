@@ -16,7 +16,14 @@ from operations.refusals import Conflict, InvalidInput, NotFound, Unavailable
 from proxmox import Client, ProxmoxError, TimedOut, Unreachable
 from proxmox import NotFound as NotInProxmox
 from vms import observe
-from vms.models import ERROR, UNKNOWN, UserData, VirtualMachine, protected_in_proxmox
+from vms.models import (
+    ERROR,
+    UNKNOWN,
+    UserData,
+    VirtualMachine,
+    is_template_now,
+    protected_in_proxmox,
+)
 from vms.vmids import next_vmid, next_vmids
 
 LOOK_S = 1.0
@@ -180,7 +187,7 @@ def refuse_protected(vm: VirtualMachine) -> None:
 
 
 def check_deletable(vm: VirtualMachine) -> None:
-    """Refuse what is protected, here or in Proxmox, and what is another VM by now."""
+    """Refuse what is protected, here or in Proxmox, and what is a template or another VM by now."""
     refuse_protected(vm)
     client = client_of(vm.cluster)
     if vm.doing:
@@ -199,6 +206,8 @@ def check_deletable(vm: VirtualMachine) -> None:
             f"VMID {vm.vmid} is another VM now (smbios uuid {config.smbios_uuid}, "
             f"it was {vm.smbios_uuid}); read it again before you delete it.",
         )
+    if config.is_template:
+        raise Conflict("is_template", is_template_now(vm))
     if config.protection:
         raise Conflict("protected", protected_in_proxmox(f"VM {vm}"))
 

@@ -10,12 +10,14 @@ import pytest
 from accounts.actors import MEMBER, Actor
 from accounts.models import Project
 from clusters.models import Cluster
+from events.models import Event
+from pve_simulator import accidents
 from pve_simulator.testing import SimulatorThread
 from templates_app.models import Template
 from tests.api.shapes import Caller
 from tests.conftest import client_with
-from tests.inventory.looking import fresh, look
-from tests.vms.cast import a_vm, finish
+from tests.inventory.looking import fresh, look, vm_of
+from tests.vms.cast import a_new_vm, a_vm, finish
 from vms import actions, template_actions
 from vms.models import VirtualMachine
 
@@ -95,6 +97,74 @@ def test_one_that_was_deleted_does_not_come_back(private, cluster, sim, by):
     fresh(sim)
     look(cluster)
     assert Template.objects.living().get(vmid=private.vmid).uuid != private.uuid
+
+
+# --- VMs that become templates ---
+
+
+def convert_outside(cluster: Cluster, sim: SimulatorThread, vm: VirtualMachine) -> Template:
+    sim.cause(accidents.set_option, vmid=vm.vmid, key="template", value=1)
+    look_later(cluster, sim)
+    found: Template = Template.objects.living().get(vmid=vm.vmid)
+    return found
+
+
+def test_a_projects_vm_that_was_converted_in_proxmox_is_its_projects_still(
+    cluster, sim, by, member, stranger
+):
+    vm = a_vm(sim, by, running=False)
+    found = convert_outside(cluster, sim, vm)
+    assert stranger.get(f"{API}/{vm.vmid}").status_code == 404
+    body = member.get(f"{API}/{vm.uuid}").json()
+    assert (body["project"], body["published"]) == ("default", False)
+    assert found.smbios_uuid == VirtualMachine.objects.get(pk=vm.pk).smbios_uuid
+    vm.refresh_from_db()
+    assert vm.deleted_at is not None
+    assert Event.objects.get(kind="vm.converted_outside").subject == vm.uuid
+    assert not Event.objects.filter(kind="vm.missing").exists()
+    assert member.delete(f"{API}/{vm.vmid}").status_code == 202
+
+
+def test_a_vm_that_nobody_made_through_izvor_becomes_a_template_for_all(cluster, sim, stranger):
+    convert_outside(cluster, sim, vm_of(cluster, 102))
+    assert stranger.get(f"{API}/102").json()["published"] is True
+
+
+def test_a_template_in_the_place_of_a_vm_that_is_gone_is_not_its_projects(
+    cluster, sim, by, stranger
+):
+    vm = a_vm(sim, by, running=False)
+    sim.cause(accidents.set_option, vmid=vm.vmid, key="smbios1", value=f"uuid={OTHER}")
+    found = convert_outside(cluster, sim, vm)
+    assert (found.project, found.uuid == vm.uuid) == (None, False)
+    assert stranger.get(f"{API}/{vm.vmid}").status_code == 200
+    vm.refresh_from_db()
+    assert vm.deleted_at is not None
+
+
+def test_a_template_that_a_task_is_making_is_left_to_it(cluster, sim, by, work):
+    vm = a_vm(sim, by, running=False)
+    converting = actions.convert_vm(vm=vm, by=by)
+    sim.cause(accidents.set_option, vmid=vm.vmid, key="template", value=1)
+    look_later(cluster, sim)
+    assert not Template.objects.filter(vmid=vm.vmid).exists()
+    assert work(converting).state == "succeeded"
+    assert Template.objects.living().get(vmid=vm.vmid).uuid == vm.uuid
+
+
+def test_what_a_failed_creation_has_left_is_offered_to_nobody(cluster, sim, operator, work):
+    vm, creating = actions.create_vm(asked=a_new_vm(keep=True), by=operator)
+    sim.cause(accidents.fail_next_task, kind="qmstart", text="no space left on device")
+    assert work(creating).state == "failed"
+    sim.cause(accidents.set_option, vmid=vm.vmid, key="template", value=1)
+    look_later(cluster, sim)
+    assert not Template.objects.filter(vmid=vm.vmid).exists()
+    vm.refresh_from_db()
+    assert work(actions.delete_vm(vm=vm, by=operator)).state == "succeeded"
+    assert sim.guest(vm.vmid) is None
+
+
+# --- copies ---
 
 
 def copy_to(node: str, by: Actor) -> Template:

@@ -47,6 +47,18 @@ def test_it_is_left_alone_while_it_cannot_be_read(api, found, sim, verb):
     assert (found.doing, found.task) == ("", None)
 
 
+def test_a_vm_that_is_a_template_by_now_is_not_deleted(api, cluster, sim, operator, work):
+    vm = a_vm(sim, operator, running=False)
+    deleting = actions.delete_vm(vm=vm, by=operator)
+    sim.cause(accidents.set_option, vmid=vm.vmid, key="template", value=1)
+    ended = work(deleting)
+    assert (ended.state, ended.error_code) == ("failed", "is_template")
+    answer = api.delete(f"/api/v1/vms/{vm.vmid}")
+    assert (answer.status_code, answer.json()["code"]) == (409, "is_template")
+    assert f"DELETE /api/v1/templates/{vm.vmid}" in answer.json()["detail"]
+    assert sim.guest(vm.vmid) is not None
+
+
 def test_a_failed_creation_whose_number_is_somebody_elses_now_can_be_deleted(
     api, cluster, sim, operator, work
 ):

@@ -6,9 +6,10 @@ from typing import ClassVar
 
 from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict
 from proxmox import Conflict, ProxmoxError, Upid
+from proxmox.results import GuestConfig
 from vms import observe
 from vms.job import VmJob
-from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED, protected_in_proxmox
+from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED, is_template_now, protected_in_proxmox
 from vms.steps.locks import unlocked
 
 
@@ -156,6 +157,13 @@ class StartIfAsked(Start):
         return bool(job.params["start"])
 
 
+def refuse_template(job: VmJob, config: GuestConfig) -> None:
+    """Others may use it by now. But what a failed creation has left is shown to nobody as one.
+    Raises StepFailed."""
+    if config.is_template and not job.vm.has_failed:
+        raise StepFailed("is_template", is_template_now(job.vm))
+
+
 class StopForDeletion(Stop):
     """A VM is deleted in any state; one that is protected is not even stopped."""
 
@@ -166,6 +174,7 @@ class StopForDeletion(Stop):
             return Done()
         job.refuse_protected()
         config = job.config()
+        refuse_template(job, config)
         if config.protection:
             raise StepFailed("protected", protected_in_proxmox(f"VM {job.vm}"))
         if config.lock and config.lock != "suspended":
@@ -190,6 +199,7 @@ class Destroy(Step[VmJob]):
         if config.lock and config.lock != "suspended":
             return unlocked(job, job.vm.node, job.vm.vmid, config.lock)
         job.refuse_protected()
+        refuse_template(job, config)
         return Act(f"VM {job.vm.vmid} is still there")
 
     def act(self, job: VmJob) -> Upid | None:
