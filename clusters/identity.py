@@ -3,10 +3,15 @@ never taken for another's when an address changes hands."""
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
-from clusters.models import Cluster
+from clusters.models import REFUSED, Cluster
 from proxmox import Client, ProxmoxError
+
+# How long a confirmed identity is believed, in seconds, by this process.
+IDENTITY_S = 300
+_confirmed: dict[int, tuple[Client, float]] = {}
 
 
 class OtherCluster(Exception):
@@ -33,6 +38,21 @@ def identify(client: Client, *, timeout_s: float = 10.0) -> Identity:
         # A certificate from elsewhere leaves the names to go by.
         ca_fingerprint = ""
     return Identity(status.name or local, ca_fingerprint, nodes)
+
+
+def confirm_identity(cluster: Cluster, client: Client, *, timeout_s: float = 10.0) -> bool:
+    """Is it still the cluster our rows are of? Asked now and then, with each new client, and always
+    while the cluster is refused.
+
+    Gives whether it was asked now. Raises OtherCluster, ProxmoxError.
+    """
+    now, known = time.monotonic(), _confirmed.get(cluster.pk)
+    is_young = known is not None and known[0] is client and now - known[1] < IDENTITY_S
+    if is_young and cluster.state != REFUSED:
+        return False
+    check_identity(cluster, identify(client, timeout_s=timeout_s))
+    _confirmed[cluster.pk] = (client, now)
+    return True
 
 
 def check_identity(cluster: Cluster, seen: Identity) -> None:

@@ -21,7 +21,7 @@ from django.db.models.functions import Now
 
 from accounts.crypto import Unsealable
 from clusters.connect import connect
-from clusters.identity import OtherCluster, check_identity, identify
+from clusters.identity import OtherCluster, confirm_identity
 from clusters.models import ONLINE, REFUSED, UNREACHABLE, Cluster
 from events.models import record_event
 from inventory import details, guests, infrastructure, templates
@@ -38,9 +38,6 @@ AGAIN_S = 3.0
 # Of a request that wants a look now, and how often it sees whether the present one is over.
 PATIENCE_S = 30
 GLANCE_S = 0.1
-# How long a checked identity and version are believed, in seconds.
-IDENTITY_S = 300
-_checked: dict[int, tuple[object, float]] = {}
 
 
 def run_cycle(pk: int) -> None:
@@ -98,7 +95,8 @@ def look_at(cluster: Cluster, *, with_details: bool = True) -> None:
     empty_since, cluster.empty_since = cluster.empty_since, None
     try:
         client = connect(cluster, call_s=settings.ENGINE["call_s"])
-        confirm_identity(cluster, client)
+        if confirm_identity(cluster, client, timeout_s=CALL_S):
+            note_version(cluster, client)
         began = database_now()
         resources = client.resources(timeout_s=CALL_S)
         refuse_blindness(cluster, client, resources)
@@ -179,17 +177,10 @@ def refuse_emptiness(
         raise Unreachable("the cluster lists no VM at all")
 
 
-def confirm_identity(cluster: Cluster, client: Client) -> None:
-    """Now and then, and with each new client: is it still the cluster our rows are of?"""
-    now = time.monotonic()
-    known = _checked.get(cluster.pk)
-    if known and known[0] is client and now - known[1] < IDENTITY_S:
-        return
-    check_identity(cluster, identify(client, timeout_s=CALL_S))
+def note_version(cluster: Cluster, client: Client) -> None:
     version = client.version(timeout_s=CALL_S).version
     if version != cluster.version:
         Cluster.objects.filter(pk=cluster.pk).update(version=version)
-    _checked[cluster.pk] = (client, now)
 
 
 def note_state(

@@ -21,6 +21,7 @@ from django.db import DatabaseError, transaction
 from accounts import crypto
 from accounts.sql import after_commit
 from clusters.connect import connect
+from clusters.identity import OtherCluster, confirm_identity
 from operations import canceling, ending, history, lanes, queue, trouble
 from operations.ending import CONTINUE, NOT_YET, Move, Signal
 from operations.lease import Lease, LeaseLost, heartbeat
@@ -122,6 +123,7 @@ class Turn(Moves):
         """One move; CONTINUE when the next can follow at once."""
         step = self.plan.find(self.operation.step)
         try:
+            self.refuse_other_cluster()
             if self.operation.cancel_requested_at and not self.operation.is_undoing:
                 move = canceling.honour(self.lease, self.plan, step, self.job)
                 if move is not NOT_YET:
@@ -132,10 +134,23 @@ class Turn(Moves):
             if self.operation.submitted_at:
                 return self.look_after_lost_answer(step)
             return self.look_and_act(step)
+        except OtherCluster as error:
+            wanted = f"{self.operation.cluster} to answer at its address: {error}"
+            return self.come_back(30, waiting_for=wanted[:500])
         except StepFailed as error:
             return ending.fail(self.lease, error.code, error.message)
         except ProxmoxError as error:
             return trouble.proxmox_error(self.lease, step, error, self.job)
+
+    def refuse_other_cluster(self) -> None:
+        """Before anything is asked of it, or believed. Raises OtherCluster, ProxmoxError."""
+        try:
+            confirm_identity(self.operation.cluster, self.job.client)
+        except (Unreachable, Unauthorized):
+            raise
+        except ProxmoxError:
+            # Who may not ask that may have all the rights that the steps need.
+            return
 
     # --- looking and acting ---
 

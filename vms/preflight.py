@@ -11,7 +11,7 @@ from django.db import IntegrityError
 
 from accounts.crypto import Unsealable
 from clusters.connect import connect
-from clusters.models import Cluster, Node, Storage
+from clusters.models import REFUSED, Cluster, Node, Storage
 from operations.refusals import Conflict, InvalidInput, NotFound, Unavailable
 from proxmox import Client, ProxmoxError, TimedOut, Unreachable
 from proxmox import NotFound as NotInProxmox
@@ -34,13 +34,16 @@ VMID_TRIES = 20
 
 
 def client_of(cluster: Cluster) -> Client:
-    """Raises Unavailable where Izvor cannot, or was told not to, speak to the cluster."""
+    """Raises Unavailable where Izvor cannot, may not, or was told not to speak to the cluster."""
     if not cluster.is_enabled:
         raise Unavailable("cluster_disabled", f"Cluster {cluster} is switched off in Izvor.")
     try:
-        return connect(cluster, call_s=settings.ENGINE["call_s"])
+        client = connect(cluster, call_s=settings.ENGINE["call_s"])
     except Unsealable as error:
         raise Unavailable("secret_unreadable", str(error)) from None
+    if cluster.state == REFUSED:
+        raise Unavailable("cluster_unavailable", f"Cluster {cluster} is refused: {cluster.error}")
+    return client
 
 
 def give_vmids(cluster: Cluster, vms: list[VirtualMachine]) -> None:
