@@ -33,6 +33,7 @@ from accounts.admin_site import (
 )
 from accounts.admin_verbs import Verb, VerbsMixin, as_list
 from clusters.environment import endpoint
+from clusters.identity import twin_of
 from clusters.models import (
     ONLINE,
     PENDING,
@@ -96,6 +97,9 @@ class ClusterForm(forms.ModelForm):  # type: ignore[type-arg]
         cleaned = super().clean() or {}
         if not cleaned.get("new_secret") and not self.instance.sealed_secret:
             self.add_error("new_secret", "A cluster cannot be asked without it.")
+        twin = twin_of(self.instance) if cleaned.get("is_enabled") else None
+        if twin is not None:
+            self.add_error("is_enabled", f"{twin} is the same cluster: switch that one off first.")
         if cleaned.get("vmid_min", 0) > cleaned.get("vmid_max", 0):
             self.add_error("vmid_max", "It must not be below the lowest VMID.")
         return cleaned

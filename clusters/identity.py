@@ -6,6 +6,8 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from django.db import transaction
+
 from clusters.models import REFUSED, Cluster
 from proxmox import Client, ProxmoxError
 
@@ -56,10 +58,10 @@ def confirm_identity(cluster: Cluster, client: Client, *, timeout_s: float = 10.
 
 
 def check_identity(cluster: Cluster, seen: Identity) -> None:
-    """Note who it is at first contact. Raises OtherCluster when it is somebody else later."""
+    """Note who it is at first contact. Raises OtherCluster when it is somebody else later, or the
+    cluster of another row from the beginning."""
     if not cluster.pve_name:
-        cluster.pve_name, cluster.ca_fingerprint = seen.name, seen.ca_fingerprint
-        cluster.save(update_fields=["pve_name", "ca_fingerprint"])
+        note_identity(cluster, seen)
         return
     same_ca = seen.ca_fingerprint == cluster.ca_fingerprint or not (
         seen.ca_fingerprint and cluster.ca_fingerprint
@@ -70,3 +72,31 @@ def check_identity(cluster: Cluster, seen: Identity) -> None:
             f"name than {cluster.pve_name!r}, which the rows of {cluster} belong to. Nothing was "
             "read into them. Add the new cluster under another name, or correct the address."
         )
+
+
+def note_identity(cluster: Cluster, seen: Identity) -> None:
+    """Raises OtherCluster where another row has it: each VM would be there twice, and be worked on
+    by two tasks at once."""
+    with transaction.atomic():
+        # Two rows may be looked at for the first time in the same moment.
+        list(Cluster.objects.select_for_update().order_by("pk").values_list("pk"))
+        cluster.pve_name, cluster.ca_fingerprint = seen.name, seen.ca_fingerprint
+        twin = twin_of(cluster)
+        if twin is None:
+            cluster.save(update_fields=["pve_name", "ca_fingerprint"])
+            return
+    cluster.pve_name = cluster.ca_fingerprint = ""
+    raise OtherCluster(
+        f"{', '.join(cluster.endpoints)} is the cluster {seen.name!r}, which {twin} is already. "
+        f"Switch one of the two off; more addresses of its nodes belong into {twin}."
+    )
+
+
+def twin_of(cluster: Cluster) -> Cluster | None:
+    """Another enabled row of the same cluster. Names alone do not tell: many a node is `pve`."""
+    if not (cluster.pve_name and cluster.ca_fingerprint):
+        return None
+    same = Cluster.objects.filter(
+        is_enabled=True, pve_name=cluster.pve_name, ca_fingerprint=cluster.ca_fingerprint
+    )
+    return same.exclude(pk=cluster.pk).first()

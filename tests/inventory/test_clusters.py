@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import datetime
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from django.forms import model_to_dict
 
+from clusters.admin import ClusterForm
 from clusters.connect import forget_clients
 from clusters.environment import register_from_environment
 from clusters.models import ONLINE, REFUSED, SIMULATOR, UNREACHABLE, Cluster
@@ -225,6 +228,53 @@ def test_another_cluster_at_the_address_is_refused_and_not_read(cluster, sim, ot
     assert list(VirtualMachine.objects.order_by("pk").values()) == before
     assert set(cluster.nodes.values_list("name", flat=True)) == {"pve", "pve2", "pve3"}
     assert other_sim.calls_to("GET", "^/cluster/resources$") == []
+
+
+@pytest.fixture
+def twin(cluster: Cluster) -> Cluster:
+    """The same cluster, added once more."""
+    row = Cluster.objects.get(pk=cluster.pk)
+    row.pk, row.uuid, row.name, row.pve_name, row.ca_fingerprint = (
+        None,
+        uuid.uuid4(),
+        "twin",
+        "",
+        "",
+    )
+    row.save()
+    return row
+
+
+def test_a_cluster_that_another_row_has_already_is_refused(cluster, twin, api):
+    for _ in range(2):
+        look(twin)
+        assert (twin.state, twin.vms.count(), twin.pve_name) == (REFUSED, 0, "")
+        assert "which demo is already" in twin.error
+    assert look(cluster).state == ONLINE
+    assert api.get("/api/v1/vms/100").status_code == 200
+
+    Cluster.objects.filter(pk=cluster.pk).update(is_enabled=False)
+    assert look(twin).state == ONLINE
+
+
+def test_a_name_alone_makes_no_two_rows_one_cluster(cluster, twin):
+    """Standalone nodes are often called the same; without their CAs nothing tells them apart."""
+    for fingerprint in ("", "AA:BB"):
+        Cluster.objects.filter(pk=cluster.pk).update(ca_fingerprint=fingerprint)
+        Cluster.objects.filter(pk=twin.pk).update(pve_name="")
+        twin.refresh_from_db()
+        assert look(twin).state == ONLINE
+
+
+def test_a_row_is_not_switched_on_beside_another_of_its_cluster(cluster, twin):
+    Cluster.objects.filter(pk=cluster.pk).update(is_enabled=False)
+    look(twin)
+    cluster.refresh_from_db()
+    asked = {**model_to_dict(cluster, ClusterForm.Meta.fields), "endpoints": cluster.endpoints[0]}
+    form = ClusterForm({**asked, "is_enabled": True}, instance=cluster)
+    assert form.errors == {"is_enabled": ["twin is the same cluster: switch that one off first."]}
+    form = ClusterForm({**asked, "is_enabled": False}, instance=cluster)
+    assert form.errors == {}
 
 
 def env_for(sim: SimulatorThread, **more: Any) -> dict[str, Any]:
