@@ -11,13 +11,13 @@ import uuid
 
 import structlog
 from django.db import transaction
-from django.db.models import F, Q, Value
+from django.db.models import F, Q, QuerySet, Value
 from django.utils import timezone
 
-from clusters.models import Cluster
+from clusters.models import Cluster, Node
 from events.models import record_event
 from inventory.infrastructure import sync_networks
-from proxmox import Client, NotFound, ProxmoxError
+from proxmox import Client, NotFound, ProxmoxError, Unreachable
 from proxmox.results import GuestConfig
 from templates_app.models import Template
 from vms import observe
@@ -27,6 +27,7 @@ from vms.refresh import write_config
 log = structlog.get_logger(__name__)
 
 BUDGET_S = 5.0
+TEMPLATES_S = 15.0
 READ_S = 5.0
 OLD = datetime.timedelta(minutes=10)
 PAUSE = datetime.timedelta(minutes=1)
@@ -37,7 +38,6 @@ VMS_A_LOOK = 20
 
 def read_some(cluster: Cluster, client: Client) -> None:
     """Reads for some seconds at most; the rest comes at the next look."""
-    ends = time.monotonic() + BUDGET_S
     read_templates(cluster, client)
     now = timezone.now()
     for node in cluster.nodes.filter(status="online", networks_due_at__lte=now):
@@ -45,6 +45,7 @@ def read_some(cluster: Cluster, client: Client) -> None:
             sync_networks(cluster, client, node, now)
         except ProxmoxError as error:
             log.info("networks_not_read", node=node.name, error=str(error))
+    ends = time.monotonic() + BUDGET_S
     for vm in vms_to_read(cluster, now):
         if time.monotonic() > ends:
             return
@@ -52,15 +53,28 @@ def read_some(cluster: Cluster, client: Client) -> None:
 
 
 def read_templates(cluster: Cluster, client: Client) -> None:
-    """All that were never read: nothing can be made of them before."""
+    """Those first that were never read: nothing can be made of them before."""
+    ends, silent = time.monotonic() + TEMPLATES_S, set()
     old = Q(details_at=None) | Q(details_at__lt=timezone.now() - OLD)
-    for template in Template.objects.filter(old, cluster=cluster, missing_since=None):
+    known = Template.objects.living().filter(old, cluster=cluster, node__in=online(cluster))
+    for template in known.order_by(F("details_at").asc(nulls_first=True)):
+        if template.node in silent:
+            continue
+        if time.monotonic() > ends:
+            return
         try:
             config = client.guest_config(template.node, template.vmid, timeout_s=READ_S)
         except ProxmoxError as error:
             log.info("template_not_read", template=template.name, error=str(error))
+            if isinstance(error, Unreachable):
+                silent.add(template.node)
             continue
         write_template(template, config)
+
+
+def online(cluster: Cluster) -> QuerySet[Node, str]:
+    """The names of the nodes that can be asked."""
+    return cluster.nodes.filter(status="online").values_list("name", flat=True)
 
 
 def write_template(template: Template, config: GuestConfig) -> None:
@@ -102,11 +116,11 @@ def vms_to_read(cluster: Cluster, now: datetime.datetime) -> list[VirtualMachine
             | is_paused
             | (has_just_started & was_not_asked),
             cluster=cluster,
+            node__in=online(cluster),
             deleted_at=None,
             missing_since=None,
             doing="",
         )
-        .exclude(node="")
         .select_related("cluster")
         .order_by(F("details_at").asc(nulls_first=True))[:VMS_A_LOOK]
     )
@@ -125,7 +139,9 @@ def read_vm(vm: VirtualMachine, client: Client) -> None:
         # Moved or gone: the next list tells which.
         put_off(vm)
     except ProxmoxError as error:
+        # It is among the oldest still: who is not put off keeps the others from being read.
         log.info("vm_not_read", vm=str(vm), error=str(error))
+        put_off(vm)
     except Exception:
         # Whatever one VM shows, the others are read.
         log.exception("vm_not_read", vm=str(vm))

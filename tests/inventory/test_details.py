@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import datetime
+import uuid
 from typing import Any
 
 import pytest
 from django.utils import timezone
 
 from clusters.connect import connect
-from inventory.details import read_vm
+from clusters.models import Cluster
+from inventory.details import VMS_A_LOOK, read_vm
 from proxmox import Client
 from proxmox.results import AgentInterface
 from pve_simulator import accidents
+from pve_simulator.simulator import Simulator
+from pve_simulator.testing import SimulatorThread
+from templates_app.models import Template
 from tests.conftest import run_until
 from tests.inventory.looking import fresh, look, vm_of
 from tests.vms.cast import a_vm, finish
@@ -97,6 +103,68 @@ def test_an_address_that_was_changed_is_read_after_the_next_start(cluster, sim, 
         return vm_of(cluster, vm.vmid).ip_address
 
     run_until(looked_at, lambda address: address not in {None, "192.0.2.77"})
+
+
+def silence(sim: Any, how: str) -> None:
+    if how == "down":
+        sim.cause(accidents.node_down, node="pve3")
+    else:
+        sim.add_fault("status", path="/nodes/pve3/qemu", status=596, text="tls", count=99999)
+    fresh(sim)
+
+
+@pytest.mark.parametrize("how", ["down", "silent"])
+def test_a_node_that_is_down_keeps_nobody_elses_vms_from_being_read(cluster, sim, how):
+    def many_on_pve3(live: Any) -> None:
+        for vmid in range(300, 300 + VMS_A_LOOK):
+            guest = copy.deepcopy(live.world.guests[100])
+            guest.vmid, guest.node = vmid, "pve3"
+            guest.config |= {"name": f"v{vmid}", "smbios1": f"uuid={uuid.UUID(int=vmid)}"}
+            live.world.guests[vmid] = guest
+
+    sim.change(many_on_pve3)
+    fresh(sim)
+    look(cluster)
+    now = timezone.now()
+    cluster.vms.update(details_at=now - datetime.timedelta(minutes=20))
+    cluster.vms.filter(node="pve3").update(details_at=now - datetime.timedelta(hours=1))
+    silence(sim, how)
+    for _ in range(2):
+        look(cluster)
+    assert not cluster.vms.exclude(node="pve3").filter(details_at__lt=now).exists()
+
+
+@pytest.fixture
+def unread(cluster: Cluster, sim: SimulatorThread) -> list[int]:
+    """Two templates on one node, and a third on another, that were never read."""
+
+    def move(live: Simulator) -> None:
+        for vmid in (9000, 9001):
+            live.world.guests[vmid].node = "pve3"
+
+    sim.change(move)
+    fresh(sim)
+    look(cluster)
+    Template.objects.update(details_at=None)
+    return [9000, 9001]
+
+
+def read_templates_of(cluster: Cluster) -> list[int]:
+    look(cluster)
+    return list(cluster.templates.exclude(details_at=None).values_list("vmid", flat=True))
+
+
+def test_a_node_that_is_down_is_not_asked_for_its_templates(cluster, sim, unread):
+    silence(sim, "down")
+    sim.forget_calls()
+    assert read_templates_of(cluster) == [9002]
+    assert sim.calls_to("GET", "^/nodes/pve3/qemu") == []
+
+
+def test_a_node_that_is_silent_is_asked_for_its_templates_once_a_look(cluster, sim, unread):
+    sim.add_fault("status", path="/nodes/pve3/qemu", status=596, text="tls", count=1)
+    assert read_templates_of(cluster) == [9002]
+    assert sorted(read_templates_of(cluster)) == [*unread, 9002]
 
 
 def test_what_was_stopped_uses_nothing(cluster, sim, operator, api):
