@@ -32,6 +32,7 @@ from accounts.admin_site import (
     space_bar,
 )
 from accounts.admin_verbs import Verb, VerbsMixin, as_list
+from clusters.connect import faults_of
 from clusters.environment import endpoint
 from clusters.identity import twin_of
 from clusters.models import (
@@ -97,12 +98,22 @@ class ClusterForm(forms.ModelForm):  # type: ignore[type-arg]
         cleaned = super().clean() or {}
         if not cleaned.get("new_secret") and not self.instance.sealed_secret:
             self.add_error("new_secret", "A cluster cannot be asked without it.")
+        for name, why in faults_of(*self.draft(cleaned)):
+            field = "new_secret" if name == "secret" else name
+            if field in self.fields:
+                self.add_error(field, f"{why[0].upper()}{why[1:]}.")
         twin = twin_of(self.instance) if cleaned.get("is_enabled") else None
         if twin is not None:
             self.add_error("is_enabled", f"{twin} is the same cluster: switch that one off first.")
         if cleaned.get("vmid_min", 0) > cleaned.get("vmid_max", 0):
             self.add_error("vmid_max", "It must not be below the lowest VMID.")
         return cleaned
+
+    def draft(self, cleaned: dict[str, Any]) -> tuple[Cluster, str]:
+        """The cluster as it would be, as far as a client is made of it, and its new secret."""
+        names = ("user", "token_id", "ca_pem", "fingerprint", "is_insecure")
+        values = {name: cleaned.get(name, getattr(self.instance, name)) for name in names}
+        return Cluster(**values), cleaned.get("new_secret") or ""
 
 
 def try_connection(cluster: Cluster, told: dict[str, Any], by: Actor) -> SafeString:

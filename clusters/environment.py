@@ -12,11 +12,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import transaction
 
 from accounts import crypto
-from clusters.connect import credentials_of, tls_of
+from clusters.connect import new_client
 from clusters.identity import Identity, identify
 from clusters.models import Cluster
 from events.models import record_event
-from proxmox import Client, ProxmoxError
+from proxmox import ProxmoxError
 
 # The values that follow the environment; the secret does too.
 FOLLOWS = (
@@ -42,10 +42,8 @@ def register_from_environment() -> Cluster | None:
     wanted = values_from(env)
     draft = Cluster(**wanted)
     try:
-        seen = identify(
-            Client(draft.endpoints, credentials_of(draft), tls=tls_of(draft), timeout_s=5)
-        )
-    except (ProxmoxError, ValueError, crypto.Unsealable):
+        seen = identify(new_client(draft, timeout_s=5))
+    except (ProxmoxError, crypto.Unsealable):
         seen = None
     with transaction.atomic():
         Cluster.objects.filter(is_from_environment=True).update(is_enabled=False)

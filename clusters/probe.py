@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from accounts.crypto import Unsealable
-from clusters.connect import credentials_of, tls_of
+from clusters.connect import Misconfigured, new_client
 from clusters.identity import Identity, identify
 from clusters.models import Cluster
 from clusters.privileges import lacking, needs_of
@@ -31,13 +31,15 @@ def probe(cluster: Cluster) -> list[Finding]:
 
 def _findings(cluster: Cluster) -> Iterator[Finding]:
     try:
-        credentials = credentials_of(cluster)
-    except Unsealable as error:
+        clients = {
+            endpoint: new_client(cluster, endpoint, timeout_s=READ_S)
+            for endpoint in cluster.endpoints
+        }
+    except (Unsealable, Misconfigured) as error:
         yield Finding(False, str(error))
         return
     answering: Client | None = None
-    for endpoint in cluster.endpoints:
-        client = Client([endpoint], credentials, tls=tls_of(cluster), timeout_s=READ_S)
+    for endpoint, client in clients.items():
         try:
             version = client.version(timeout_s=READ_S)
             yield Finding(True, f"{endpoint} answers: Proxmox VE {version.version}.")

@@ -20,7 +20,7 @@ from django.db.models import Q
 from django.db.models.functions import Now
 
 from accounts.crypto import Unsealable
-from clusters.connect import connect
+from clusters.connect import Misconfigured, connect
 from clusters.identity import OtherCluster, confirm_identity
 from clusters.models import ONLINE, REFUSED, UNREACHABLE, Cluster
 from events.models import record_event
@@ -102,7 +102,7 @@ def look_at(cluster: Cluster, *, with_details: bool = True) -> None:
         refuse_blindness(cluster, client, resources)
         refuse_emptiness(cluster, resources, began, empty_since)
         cluster.is_quorate = is_quorate(client, resources)
-    except (OtherCluster, Unauthorized, Unsealable, Blind) as error:
+    except (OtherCluster, Misconfigured, Unauthorized, Unsealable, Blind) as error:
         note_state(cluster, REFUSED, str(error))
         return
     except Forbidden as error:

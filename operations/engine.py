@@ -20,7 +20,7 @@ from django.db import DatabaseError, transaction
 
 from accounts import crypto
 from accounts.sql import after_commit
-from clusters.connect import connect
+from clusters.connect import Misconfigured, connect
 from clusters.identity import OtherCluster, confirm_identity
 from operations import canceling, ending, history, lanes, queue, trouble
 from operations.ending import CONTINUE, NOT_YET, Move, Signal
@@ -105,6 +105,8 @@ class Turn(Moves):
         except crypto.Unsealable as error:
             # Nothing was or can be asked: no cluster can be reached without its secret.
             return ending.end(self.lease, FAILED, code="secret_unreadable", error=str(error))
+        except Misconfigured as error:
+            return trouble.silent(self.lease, error)
         except StepFailed as error:
             return ending.end(self.lease, FAILED, code=error.code, error=error.message)
         self.job.write = self.lease.write

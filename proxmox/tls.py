@@ -140,7 +140,9 @@ class Tls:
             context.verify_mode = ssl.CERT_NONE
             context.fingerprints = self._fingerprints
         elif self._cafile or self._cadata:
-            context.load_verify_locations(cafile=self._cafile, cadata=self._cadata)
+            # What a PEM text says beside its certificates is for people, and may be in any letters.
+            pem = self._cadata and self._cadata.encode("ascii", "ignore").decode()
+            context.load_verify_locations(cafile=self._cafile, cadata=pem)
         else:
             context.load_default_certs()
         if self._is_insecure:

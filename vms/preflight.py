@@ -10,7 +10,7 @@ from django.conf import settings
 from django.db import IntegrityError
 
 from accounts.crypto import Unsealable
-from clusters.connect import connect
+from clusters.connect import Misconfigured, connect
 from clusters.models import REFUSED, Cluster, Node, Storage
 from operations.refusals import Conflict, InvalidInput, NotFound, Unavailable
 from proxmox import Client, ProxmoxError, TimedOut, Unreachable
@@ -41,6 +41,8 @@ def client_of(cluster: Cluster) -> Client:
         client = connect(cluster, call_s=settings.ENGINE["call_s"])
     except Unsealable as error:
         raise Unavailable("secret_unreadable", str(error)) from None
+    except Misconfigured as error:
+        raise Unavailable("cluster_unavailable", str(error)) from None
     if cluster.state == REFUSED:
         raise Unavailable("cluster_unavailable", f"Cluster {cluster} is refused: {cluster.error}")
     return client
