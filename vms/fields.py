@@ -142,10 +142,13 @@ def check_user_data(text: str) -> None:
         raise serializers.ValidationError(f"Give up to {USER_DATA_MAX // 1024} KiB.")
     if text.startswith("#cloud-config"):
         try:
-            read = yaml.safe_load(text)
+            # Its syntax only: what a tag or a number in it means is for cloud-init to say.
+            root = yaml.compose(text, Loader=yaml.SafeLoader)
         except yaml.YAMLError as error:
             raise serializers.ValidationError(f"This is no YAML: {_place(error)}.") from None
-        if read is not None and not isinstance(read, dict):
+        except RecursionError:
+            raise serializers.ValidationError("This is nested too deeply.") from None
+        if not isinstance(root, yaml.MappingNode | None):
             raise serializers.ValidationError("A #cloud-config holds keys with values.")
         return
     is_multipart = text.lower().startswith(("content-type: multipart", "mime-version:"))

@@ -187,8 +187,22 @@ def test_without_a_storage_for_it_nothing_is_made(calls, cluster, settings):
 
 @pytest.mark.parametrize(
     "wrong",
-    ["hello", "#cloud-config\nruncmd: [", "#cloud-config\n- a list\n", "#!" + "x" * 65536, ""],
+    [
+        "hello",
+        "#cloud-config\nruncmd: [",
+        "#cloud-config\n- a list\n",
+        "#cloud-config\n" + "[" * 20_000,
+        "#!" + "x" * 65536,
+        "",
+    ],
 )
 def test_what_cloud_init_would_ignore_is_refused(wrong, calls, cluster):
     answer = calls.post(API, {**NEW, "cloud_init": {"user_data": wrong}})
     assert fields_of(problem_of(answer, 400)) == ["cloud_init.user_data"]
+
+
+@pytest.mark.parametrize("odd", ["2001-13-45", "!!int x", "0x_", "!!bool x"])
+def test_what_its_values_mean_is_left_to_cloud_init(odd, calls, cluster):
+    text = f"#cloud-config\na: {odd}\n"
+    answer = calls.post(f"{API}?dry_run=true", {**NEW, "cloud_init": {"user_data": text}})
+    assert answer.status_code == 200, answer.json()
