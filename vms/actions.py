@@ -147,6 +147,12 @@ def convert_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
     """Make a template of the VM; a member's is for its own project. There is no way back."""
     preflight.refuse_protected(vm)
     preflight.check_state(vm, "template", ALLOWED["template"])
+    if names := preflight.snapshot_names(vm):
+        raise Conflict(
+            "has_snapshots",
+            f"VM {vm} has snapshots ({', '.join(sorted(names))}), and a template has none: delete "
+            "them first.",
+        )
     building.check_name_is_free(vm.cluster, vm.name, seen_by=by)
     return _enqueue("convert_vm", vm, by, published=by.is_operator)
 

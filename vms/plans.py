@@ -51,6 +51,7 @@ from vms.steps.snapshots import DeleteSnapshot, MarkAgain, Observe, Rollback, Ta
 from vms.steps.templates import DestroyTemplate
 from vms.steps.user_data import (
     AttachAgain,
+    AttachBack,
     AttachUserData,
     DetachUserData,
     DiscardUserData,
@@ -232,6 +233,7 @@ PLANS: tuple[Plan[VmJob], ...] = (
         Convert(),
         DropUserData(),
         on_retry=same_vm_to_convert,
+        undo=(AttachBack(),),
     ),
     plan(
         "delete_vm",

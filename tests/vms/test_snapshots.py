@@ -10,6 +10,7 @@ from rest_framework.utils.encoders import JSONEncoder
 from accounts.models import Quota
 from operations.rest import final_answer
 from pve_simulator import accidents
+from tests.api.shapes import problem_of
 from tests.vms.cast import a_vm, finish
 from vms import actions
 from vms.quota import usage_of
@@ -149,3 +150,12 @@ def test_a_rollback_is_within_the_quota(api, cluster, project, sim, operator, wo
     assert usage_of(project).cores == 4
     assert work(task).state == "succeeded"
     assert usage_of(project).cores == 4
+
+
+def test_a_vm_with_snapshots_does_not_become_a_template(api, cluster, sim, operator):
+    vm = a_vm(sim, operator, running=False)
+    finish(
+        actions.take_snapshot(vm=vm, name="first", description="", include_ram=False, by=operator)
+    )
+    answer = api.post(f"/api/v1/vms/{vm.vmid}/actions", {"action": "template"}, format="json")
+    assert "first" in problem_of(answer, 409, "has_snapshots")["detail"]

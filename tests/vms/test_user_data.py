@@ -6,11 +6,12 @@ import json
 
 import pytest
 
+from clusters.connect import connect
 from operations.models import Operation
 from pve_simulator import accidents
 from pve_simulator.simulator import Simulator
 from tests.api.shapes import Caller, fields_of, problem_of
-from tests.conftest import SSH_KEY
+from tests.conftest import SSH_KEY, run_until
 from tests.vms.iso import read_iso
 from vms.models import UserData, VirtualMachine
 
@@ -158,6 +159,17 @@ def test_a_rollback_to_before_the_change_attaches_the_present_iso(vm, calls, sim
     assert '"ben"' in vendor
 
 
+def test_a_rollback_to_before_there_was_any_leaves_one_seed(calls, cluster, sim, work):
+    body = calls.post(API, {**NEW, "cloud_init": {"user": "ana"}}).json()
+    work(body["task_id"])
+    path = f"{API}/{body['vmid']}"
+    work(calls.post(f"{path}/snapshots", {"name": "before"}).json()["task_id"])
+    work(calls.ask("PATCH", path, {"cloud_init": {"user_data": SCRIPT}}).json()["task_id"])
+    back = calls.post(f"{path}/snapshots/before/rollback", {"start": True}).json()
+    assert work(back["task_id"]).state == "succeeded"
+    assert seen_by(sim, int(body["vmid"]))["user-data"] == SCRIPT
+
+
 def test_a_template_made_of_it_has_proxmox_own_drive_again(vm, calls, sim, work):
     work(
         calls.post(f"{API}/{vm.vmid}/actions", {"action": "stop", "force": True}).json()["task_id"]
@@ -168,6 +180,33 @@ def test_a_template_made_of_it_has_proxmox_own_drive_again(vm, calls, sim, work)
     config = sim.guest(vm.vmid).config
     assert any("cloudinit" in str(value) for value in config.values())
     assert isos(sim) == {}
+
+
+def test_a_vm_that_does_not_become_a_template_keeps_its_user_data(calls, cluster, sim, work):
+    body = calls.post(API, {**NEW, "cloud_init": CLOUD_INIT, "start_on_create": False}).json()
+    work(body["task_id"])
+    vmid = int(body["vmid"])
+    sim.cause(accidents.fail_next_task, kind="qmtemplate", text="the storage is gone")
+    task = calls.post(f"{API}/{vmid}/actions", {"action": "template"}).json()["task_id"]
+    ended = work(task)
+    assert (ended.state, ended.error) == ("failed", "the storage is gone")
+    assert seen_by(sim, vmid)["user-data"] == SCRIPT
+    again = calls.post(f"/api/v1/tasks/{task}/retry", {}).json()["task_id"]
+    assert work(again).state == "succeeded"
+    assert isos(sim) == {}
+    assert "izvor-" not in str(sim.guest(vmid).config)
+
+
+def test_a_vm_started_before_its_conversion_keeps_its_user_data(calls, cluster, sim, work):
+    body = calls.post(API, {**NEW, "cloud_init": CLOUD_INIT, "start_on_create": False}).json()
+    work(body["task_id"])
+    vm = VirtualMachine.objects.get(uuid=body["vm"]["uuid"])
+    task = calls.post(f"{API}/{vm.vmid}/actions", {"action": "template"}).json()["task_id"]
+    connect(cluster).start(vm.node, vm.vmid, timeout_s=5)
+    run_until(lambda: sim.guest(vm.vmid).is_running, bool)
+    ended = work(task)
+    assert (ended.state, ended.error_code) == ("failed", "wrong_state")
+    assert seen_by(sim, vm.vmid)["user-data"] == SCRIPT
 
 
 def test_a_vm_whose_iso_is_local_says_why_it_cannot_move(vm, calls):

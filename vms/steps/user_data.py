@@ -113,12 +113,13 @@ class AttachAgain(UserDataStep):
 
     def look(self, job: VmJob) -> Verdict:
         wanted = job.vm.user_data.volume
-        if wanted in attached(job, job.config()):
+        if wanted in attached(job, job.config()) and not other_seeds(job.config(), wanted):
             return Done()
         return Act(f"{wanted} is not in its CD-ROM drive")
 
     def act(self, job: VmJob) -> Upid | None:
-        put_in_drive(job, job.vm.user_data.volume)
+        wanted = job.vm.user_data.volume
+        put_in_drive(job, wanted, without=other_seeds(job.config(), wanted))
         return None
 
 
@@ -127,13 +128,18 @@ class DetachUserData(Step[VmJob]):
 
     name: ClassVar[str] = "detach_user_data"
     settle_s: ClassVar[float] = 10
+    cancel: ClassVar[Cancel] = Cancel.NOT_CANCELABLE
 
     def is_needed(self, job: VmJob) -> bool:
         return UserData.objects.filter(vm=job.vm).exists()
 
     def look(self, job: VmJob) -> Verdict:
         mine = drives_of_ours(job)
-        return Act(f"the ISO is still in {mine[0]}") if mine else Done()
+        if not mine:
+            return Done()
+        # Written down before it is asked for: whoever undoes it knows.
+        job.notes["detached"] = True
+        return Act(f"the ISO is still in {mine[0]}")
 
     def act(self, job: VmJob) -> Upid | None:
         disk = job.config().boot_disk
@@ -146,6 +152,22 @@ class DetachUserData(Step[VmJob]):
             timeout_s=job.call_s(),
         )
         return None
+
+
+class AttachBack(AttachAgain):
+    """A VM that did not become a template keeps its user-data."""
+
+    name: ClassVar[str] = "attach_back"
+
+    def is_needed(self, job: VmJob) -> bool:
+        return bool(job.notes.get("detached"))
+
+    def look(self, job: VmJob) -> Verdict:
+        return Done() if job.config().is_template else super().look(job)
+
+    def record(self, job: VmJob) -> None:
+        # A retry takes it off again.
+        job.notes["undone"] = not job.config().is_template
 
 
 class DropUserData(Step[VmJob]):
