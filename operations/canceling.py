@@ -27,4 +27,4 @@ def honour(lease: Lease, plan: Plan[Any], step: Step[Any], job: Job) -> Move:
     if (operation.upid or operation.acted_at) and not plan.undo:
         # Too late: it is done, and there is no way back. What came of it is looked at.
         return NOT_YET
-    return ending.turn_back(lease, "canceled", f"Canceled by {operation.cancel_by or 'a user'}.")
+    return ending.cancel(lease)

@@ -106,10 +106,16 @@ def fail(lease: Lease, code: str, message: str) -> Move:
     plan = plan_for(operation.kind)
     can_cancel = plan.cancel_of(plan.find(operation.step)) is not Cancel.NOT_CANCELABLE
     if operation.cancel_requested_at and can_cancel:
-        return turn_back(lease, "canceled", f"Canceled by {operation.cancel_by or 'a user'}.")
+        return cancel(lease)
     if operation.params.get("keep"):
         return end(lease, FAILED, code=code, error=message)
     return turn_back(lease, code, message)
+
+
+def cancel(lease: Lease) -> Move:
+    """Begin to undo, since somebody asked for it."""
+    by = lease.operation.cancel_by or "a user"
+    return turn_back(lease, "canceled", f"Canceled by {by}.")
 
 
 def turn_back(lease: Lease, code: str, message: str) -> Move:

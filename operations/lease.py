@@ -78,6 +78,13 @@ class Lease:
         for name, value in values.items():
             setattr(self.operation, name, value)
 
+    def is_cancel_requested(self) -> bool:
+        """By now, not when the lease was taken; nobody can until this transaction ends."""
+        row = Operation.objects.select_for_update().values_list("cancel_requested_at", "cancel_by")
+        operation = self.operation
+        operation.cancel_requested_at, operation.cancel_by = row.get(pk=operation.pk)
+        return operation.cancel_requested_at is not None
+
     def release(self, **values: Any) -> None:
         """The last write of a turn: change the row and let the next worker in.
 

@@ -14,7 +14,7 @@ from operations import ending, history, lanes, measures
 from operations.ending import CONTINUE, Move
 from operations.lease import Lease
 from operations.models import CANCELED, FAILED, SUCCEEDED
-from operations.plans import Job, Plan, Step
+from operations.plans import Cancel, Job, Plan, Step
 
 
 class Moves:
@@ -44,6 +44,8 @@ class Moves:
                 measures.note_step(self.operation, step.name, now)
             if following is None:
                 return ending.end(self.lease, self.end_state(), steps=steps)
+            if self.is_last_chance(step, following) and self.lease.is_cancel_requested():
+                return ending.cancel(self.lease)
             lanes.leave(self.operation)
             self.lease.write(
                 step=following.name,
@@ -62,6 +64,12 @@ class Moves:
                 progress=self.progress_after(step),
             )
         return CONTINUE
+
+    def is_last_chance(self, step: Step[Any], following: Step[Any]) -> bool:
+        """May it be canceled now, and not any more in the next step?"""
+        now, then = self.plan.cancel_of(step), self.plan.cancel_of(following)
+        never = Cancel.NOT_CANCELABLE
+        return now is not never and then is never and not self.operation.is_undoing
 
     def end_state(self) -> str:
         """What an operation ends as whose last step is done, or whose undoing is."""

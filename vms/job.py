@@ -17,6 +17,7 @@ from operations.models import Operation
 from operations.plans import Job, StepFailed
 from proxmox import Client, NotFound, Unreachable, Upid
 from proxmox.results import GuestConfig, GuestStatus, Snapshot
+from templates_app.models import Template
 from vms.marks import Mark, read_mark
 from vms.models import CREATIONS, GivenUpVmid, VirtualMachine
 from vms.vmids import next_vmid
@@ -90,8 +91,14 @@ class VmJob(Job):
             self.vm.node = node
 
     def is_gone(self) -> bool:
-        """Nothing of our VM is on the cluster."""
-        found = None if self.vm.deleted_at is not None else self.find()
+        """Nothing of our VM is on the cluster. Raises StepFailed when it is a template by now."""
+        if self.vm.deleted_at is not None:
+            if Template.objects.living().filter(uuid=self.vm.uuid).exists():
+                raise StepFailed(
+                    "wrong_state", f"VM {self.vm} has become a template: delete that one."
+                )
+            return True
+        found = self.find()
         if found is None:
             return True
         # A failed creation's number that somebody else has by now: there is nothing to delete.

@@ -7,15 +7,17 @@ from typing import Any
 import pytest
 from django.db import connection, transaction
 
-from operations import ending
+from operations import ending, engine
 from operations.claims import Claimed
 from operations.enqueue import enqueue, request_cancel
 from operations.lease import Lease
 from operations.models import Claim, Lane, LaneTicket, Operation
 from operations.refusals import Conflict, NotAllowed, Refusal
 from pve_simulator import accidents
+from templates_app.models import Template
 from tests.conftest import run_until
 from tests.operations.hostile import reread, step_by_step, turn_now
+from tests.operations.test_hostile_ends import carry_into
 from tests.threads import at_once
 from tests.vms.cast import a_new_vm, a_vm, ask_for
 from vms import actions
@@ -77,6 +79,40 @@ def test_a_vm_deleted_in_the_moment_its_creation_ends_waits_for_nobody_for_ever(
         if isinstance(deletion, Operation):
             assert work(deletion).state == "succeeded"
             assert sim.guest(vm.vmid) is None
+
+
+def test_a_deletion_counts_until_the_point_of_no_return(cluster, sim, operator, work):
+    """It comes while a worker is already in the turn that goes past that."""
+    vm, build = ask_for("build_template", None, operator)
+    carry_into(build, "remove_image")
+    run_until(lambda: reread(build), lambda o: o.task_exit)
+    lease = Lease.take(build.pk)
+    assert lease is not None
+    deletion = actions.delete_vm(vm=VirtualMachine.objects.get(pk=vm.pk), by=operator)
+    engine.Turn(lease).run()
+    assert work(deletion).state == "succeeded"
+    assert reread(build).state == "canceled"
+    assert sim.guest(vm.vmid) is None
+    assert not Template.objects.filter(name="built").exists()
+
+
+def test_a_deletion_whose_vm_has_become_a_template_does_not_call_it_gone(
+    cluster, sim, operator, work
+):
+    vm = a_vm(sim, operator, running=False, linked=False)
+    conversion = work(actions.convert_vm(vm=vm, by=operator))
+    with transaction.atomic():
+        deletion = enqueue(
+            "delete_vm",
+            cluster=cluster,
+            by=operator,
+            wants=[(vm.claim, "exclusive")],
+            subject=vm.uuid,
+            after=conversion,
+        )
+    ended = work(deletion)
+    assert (ended.state, ended.error_code) == ("failed", "wrong_state")
+    assert sim.guest(vm.vmid) is not None
 
 
 def test_an_end_locks_the_vm_before_the_operation_as_a_deletion_does(cluster, sim, operator):
