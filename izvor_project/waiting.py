@@ -31,7 +31,7 @@ from izvor_project.listening import (
     in_thread,
     when_let_go,
 )
-from operations.models import ENDED, Operation
+from operations.models import ENDED, SUCCEEDED, Operation
 from operations.queue import CHANNEL
 from operations.rest import AWAIT_HEADER, body_of_all, final_answer
 
@@ -186,9 +186,13 @@ def render_end(
         status, body, location = final_answer(ended)
         content_type = "application/json"
     else:
-        status = _STATUS.get(failed.error_code, 409)
+        code, error = failed.error_code, failed.error
+        if failed.state == SUCCEEDED:
+            code = "not_cancelable"
+            error = f"The cancel came too late: task {failed.uuid} has succeeded."
+        status = _STATUS.get(code, 409)
         with structlog.contextvars.bound_contextvars(request_id=request_id):
-            body = problem(status, failed.error_code, failed.error)
+            body = problem(status, code, error)
         body["task_id"] = str(failed.uuid)
         if len(ended) > 1:
             body |= body_of_all(ended)

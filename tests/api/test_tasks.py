@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 
 import pytest
 from django.utils import timezone
 
-from operations.models import ENDED, Operation
+from izvor_project.waiting import render_end
+from operations.models import CANCELED, ENDED, Operation
 from tests.api.shapes import UTC_TIME, fields_of, problem_of, started_in_proxmox
 from tests.vms.cast import a_vm
 from vms import actions
@@ -180,3 +182,14 @@ def test_a_queued_creation_is_canceled_without_a_trace(operator_calls, cluster, 
     assert work(body["task_id"]).state == "canceled"
     problem_of(operator_calls.get(f"{API}/vms/{body['vmid']}"), 404, "vm_not_found")
     assert len(sim.guests()) == guests
+
+
+def test_a_cancel_that_came_too_late_says_so_to_who_waits(cluster, operator, sim):
+    a_vm(sim, operator, running=False)
+    task = Operation.objects.get()
+    end = render_end([task.uuid], CANCELED, "the-request")
+    assert end is not None
+    status, _, body = end
+    told = json.loads(body)
+    assert (status, told["code"]) == (409, "not_cancelable")
+    assert "has succeeded" in told["detail"]
