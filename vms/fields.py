@@ -14,6 +14,7 @@ from rest_framework import serializers
 
 _LABEL = re.compile(r"[a-zA-Z0-9]([a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?")
 _SNAPSHOT = re.compile(r"[A-Za-z][A-Za-z0-9_-]{1,39}")
+_RESERVED_SNAPSHOTS = ("current", "pending", "special", "cloudinit")
 _TAG = re.compile(r"[a-z0-9_][a-z0-9_\-+.]*", re.IGNORECASE)
 _USER = re.compile(r"[a-z_][a-z0-9_.-]{0,31}\$?", re.IGNORECASE)
 _BRIDGE = re.compile(r"[a-zA-Z][a-zA-Z0-9_.-]{0,39}")
@@ -92,10 +93,11 @@ def check_numbered_name(name: str, count: int) -> None:
 
 
 def check_snapshot_name(name: str) -> None:
-    """Proxmox's rule; `current` is what it calls the present state."""
-    if not _SNAPSHOT.fullmatch(name) or name == "current":
+    """Proxmox's rule, and its own words, which head sections of a VM's configuration file."""
+    if not _SNAPSHOT.fullmatch(name) or name.lower() in _RESERVED_SNAPSHOTS:
         raise serializers.ValidationError(
-            "Give 2 to 40 letters, digits, _ or -, beginning with a letter, but not `current`."
+            "Give 2 to 40 letters, digits, _ or -, beginning with a letter, but none of "
+            f"{', '.join(_RESERVED_SNAPSHOTS)}."
         )
 
 

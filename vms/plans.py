@@ -232,8 +232,8 @@ PLANS: tuple[Plan[VmJob], ...] = (
         DetachUserData(),
         Convert(),
         DropUserData(),
-        on_retry=same_vm_to_convert,
         undo=(AttachBack(),),
+        on_retry=same_vm_to_convert,
     ),
     plan(
         "delete_vm",

@@ -10,7 +10,7 @@ from rest_framework.utils.encoders import JSONEncoder
 from accounts.models import Quota
 from operations.rest import final_answer
 from pve_simulator import accidents
-from tests.api.shapes import problem_of
+from tests.api.shapes import fields_of, problem_of
 from tests.vms.cast import a_vm, finish
 from vms import actions
 from vms.quota import usage_of
@@ -132,6 +132,17 @@ def test_a_snapshot_that_exists_or_does_not_is_said_at_once(api, cluster, sim, o
         assert refused["errors"][0]["field"] == field
     assert api.delete(f"{path}/never").status_code == 404
     assert api.post(f"{path}/never/rollback", {}).json()["code"] == "snapshot_not_found"
+
+
+@pytest.mark.parametrize(
+    "name", ["current", "CURRENT", "pending", "Pending", "special", "cloudinit"]
+)
+def test_names_that_proxmox_keeps_for_itself_are_refused(name, api, cluster, sim, operator):
+    vm = a_vm(sim, operator, running=False)
+    for where, field in (("snapshots", "name"), ("actions", "snapshot_name")):
+        asked = {field: name} | ({"action": "snapshot"} if where == "actions" else {})
+        answer = api.post(f"/api/v1/vms/{vm.vmid}/{where}", asked)
+        assert fields_of(problem_of(answer, 400)) == [field]
 
 
 def test_a_rollback_is_within_the_quota(api, cluster, project, sim, operator, work):
