@@ -8,6 +8,7 @@ import ipaddress
 import re
 import struct
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 from rest_framework import serializers
@@ -29,6 +30,8 @@ KEY_TYPES = {
 }
 
 
+# Half of what a request may hold, so that all else has room.
+SSH_KEYS_MAX = 256 * 1024
 USER_DATA_MAX = 64 * 1024
 # How cloud-init tells what it was given; anything else it would ignore.
 USER_DATA_STARTS = (
@@ -123,7 +126,8 @@ def check_bridge(name: str) -> None:
 def check_ssh_key(line: str) -> None:
     """One public key in OpenSSH's format, whose data is of the type that it says."""
     parts = line.split()
-    if "\n" in line.strip() or len(parts) < 2 or parts[0] not in KEY_TYPES:
+    # As their reader splits them (`observe`): at U+2028 and the like, too.
+    if len(line.strip().splitlines()) > 1 or len(parts) < 2 or parts[0] not in KEY_TYPES:
         raise serializers.ValidationError(
             "Give one public key in OpenSSH's format: a type such as ssh-ed25519 or ssh-rsa, "
             "the key in base64, and possibly a comment."
@@ -135,6 +139,16 @@ def check_ssh_key(line: str) -> None:
     if len(strings) < 2 or strings[0] != parts[0].encode():
         raise serializers.ValidationError(
             f"This is not a whole {parts[0]} key: its base64 part is cut or altered."
+        )
+
+
+def check_ssh_keys(keys: list[str]) -> None:
+    """Proxmox takes requests of up to 512 KiB, in which it wants keys percent-encoded twice."""
+    sent = quote(quote("\n".join(keys), safe=""), safe="")
+    if len(sent) > SSH_KEYS_MAX:
+        raise serializers.ValidationError(
+            f"Give fewer or shorter ones: for Proxmox they come to {len(sent) // 1024} KiB, of "
+            f"at most {SSH_KEYS_MAX // 1024}."
         )
 
 

@@ -32,6 +32,7 @@ class CloudInitSerializer(StrictSerializer):
         child=StrictCharField(max_length=16_384, validators=[fields.check_ssh_key]),
         required=False,
         max_length=50,
+        validators=[fields.check_ssh_keys],
     )
     ip_config = StrictCharField(max_length=255, required=False)
     gateway = StrictCharField(max_length=45, required=False, validators=[fields.check_host])
