@@ -18,7 +18,7 @@ from proxmox import ProxmoxError
 from vms import observe
 from vms.asked import CloudInit, VmChanges
 from vms.creation import check_iso_storage, find_size, secrets_in
-from vms.models import GIB, VirtualMachine
+from vms.models import GIB, UserData, VirtualMachine
 from vms.placement import check_fits
 from vms.preflight import LOOK_S, client_of
 from vms.quota import Amount, Headroom
@@ -65,6 +65,7 @@ def draft_changes(vm: VirtualMachine, changes: VmChanges, *, by: Actor) -> Chang
     options = {name: value for name, value in options.items() if value is not None}
     secrets = {}
     if changes.cloud_init is not None:
+        check_seed(vm, changes.cloud_init)
         secrets = changed_secrets(user_data_of(vm), vm.cluster, changes.cloud_init)
     growth = Amount.of_growth(
         vm, cores=cores or 0, memory_mib=memory_mib or 0, disk_bytes=disk_gib * GIB
@@ -83,6 +84,23 @@ def draft_changes(vm: VirtualMachine, changes: VmChanges, *, by: Actor) -> Chang
         secrets=secrets,
         growth=growth,
     )
+
+
+def check_seed(vm: VirtualMachine, cloud_init: CloudInit) -> None:
+    """Raises InvalidInput where no drive would bring it to the VM, as far as the cluster says so
+    in time. Where there is user-data, a new ISO does."""
+    has_iso = cloud_init.user_data or UserData.objects.filter(vm=vm).exists()
+    if cloud_init.is_empty or has_iso or vm.doing:
+        return
+    try:
+        config = client_of(vm.cluster).guest_config(vm.node, vm.vmid, timeout_s=LOOK_S)
+    except ProxmoxError:
+        return
+    if not any(disk.is_cloudinit for disk in config.disks):
+        raise InvalidInput(
+            "cloud_init",
+            f"VM {vm} has no cloud-init drive, so this could not be applied: add one in Proxmox.",
+        )
 
 
 def growth_by_rollback(vm: VirtualMachine, name: str) -> Amount:

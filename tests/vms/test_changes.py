@@ -11,6 +11,7 @@ from inventory import cycle
 from operations.models import Operation
 from pve_simulator import accidents
 from templates_app.models import Template
+from tests.api.shapes import fields_of, problem_of
 from tests.conftest import client_with
 from tests.vms.cast import a_vm, another_node
 from vms import actions
@@ -34,6 +35,19 @@ def status(api, vm):
 
 
 # --- PATCH ---
+
+
+def test_cloud_init_for_a_vm_without_a_drive_is_refused(api, cluster, sim, operator, work):
+    vm = a_vm(sim, operator, running=False)
+    config = sim.guest(vm.vmid).config
+    (drive,) = (key for key, value in config.items() if "cloudinit" in str(value))
+    sim.change(lambda s: s.world.guests[vm.vmid].config.pop(drive))
+    answer = api.patch(f"/api/v1/vms/{vm.vmid}", {"cloud_init": {"user": "ana"}})
+    assert fields_of(problem_of(answer, 400)) == ["cloud_init"]
+    with_text = {"cloud_init": {"user": "ana", "user_data": "#!/bin/sh\n"}}
+    for asked in (with_text, {"cloud_init": {"user": "ben"}}):
+        answer = api.patch(f"/api/v1/vms/{vm.vmid}", asked)
+        assert work(answer.json()["task_id"]).state == "succeeded"
 
 
 def test_a_stopped_vm_takes_everything_at_once(api, cluster, sim, operator, work):
