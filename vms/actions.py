@@ -5,6 +5,7 @@ Proxmox is asked, briefly, before the transaction, never in it. All raise `opera
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from typing import Any
 
@@ -153,8 +154,13 @@ def convert_vm(*, vm: VirtualMachine, by: Actor) -> Operation:
             f"VM {vm} has snapshots ({', '.join(sorted(names))}), and a template has none: delete "
             "them first.",
         )
-    building.check_name_is_free(vm.cluster, vm.name, seen_by=by)
-    return _enqueue("convert_vm", vm, by, published=by.is_operator)
+    published = by.is_operator
+    claims = building.name_claims(vm, published=published)
+    with transaction.atomic():
+        operation = _enqueue("convert_vm", vm, by, claims=claims, published=published)
+        # Now that nobody else is making one.
+        building.check_name_is_free(vm.cluster, vm.name, seen_by=by)
+        return operation
 
 
 def clone_vm(*, vm: VirtualMachine, asked: CloneOf, by: Actor) -> tuple[VirtualMachine, Operation]:
@@ -233,6 +239,7 @@ def _enqueue(
     *,
     after: Operation | None = None,
     secrets: dict[str, Any] | None = None,
+    claims: Iterable[tuple[str, str]] = (),
     **params: object,
 ) -> Operation:
     with transaction.atomic():
@@ -240,7 +247,7 @@ def _enqueue(
             kind,
             cluster=vm.cluster,
             by=by,
-            wants=[(vm.claim, EXCLUSIVE)],
+            wants=[(vm.claim, EXCLUSIVE), *claims],
             subject=vm.uuid,
             label=str(vm),
             project_id=vm.project_id,

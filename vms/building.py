@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from accounts.actors import Actor
 from clusters.models import Cluster
-from operations.models import EXCLUSIVE
+from operations.models import EXCLUSIVE, SHARED
 from operations.refusals import Conflict, InvalidInput, Unavailable
 from templates_app.models import Template
 from vms.asked import NewTemplate
@@ -156,10 +156,19 @@ def only_cluster(name: str) -> Cluster:
     return clusters[0]
 
 
-def check_name_is_free(cluster: Cluster, name: str, *, seen_by: Actor | None = None) -> None:
+def check_name_is_free(
+    cluster: Cluster,
+    name: str,
+    *,
+    seen_by: Actor | None = None,
+    besides: Template | None = None,
+) -> None:
     """Raises Conflict: by a name that exists twice nobody who sees both could ask for either."""
     templates = Template.objects.visible_to(seen_by) if seen_by else Template.objects.living()
-    other = templates.originals().filter(cluster=cluster, name=name).first()
+    named = templates.originals().filter(cluster=cluster, name=name)
+    if besides is not None:
+        named = named.exclude(pk=besides.pk)
+    other = named.first()
     if other is not None:
         raise Conflict(
             "template_exists",
@@ -168,9 +177,20 @@ def check_name_is_free(cluster: Cluster, name: str, *, seen_by: Actor | None = N
         )
 
 
-def name_claim(cluster: Cluster, name: str) -> str:
-    """Held while a template of this name is made, so that two are not."""
-    return f"template-name:{uuid.uuid5(cluster.uuid, name)}"
+def name_claim(cluster: Cluster, name: str, project_id: int | None = None) -> str:
+    """Held while a template of this name is made, so that two are not: for all to see, or for a
+    project alone."""
+    whose = name if project_id is None else f"{name} {project_id}"
+    return f"template-name:{uuid.uuid5(cluster.uuid, whose)}"
+
+
+def name_claims(vm: VirtualMachine, *, published: bool) -> list[tuple[str, str]]:
+    """Of a VM that becomes a template. Two projects may make one of the same name at once, but
+    none while one for all is made."""
+    to_all = name_claim(vm.cluster, vm.name)
+    if published:
+        return [(to_all, EXCLUSIVE)]
+    return [(to_all, SHARED), (name_claim(vm.cluster, vm.name, vm.project_id), EXCLUSIVE)]
 
 
 def where(

@@ -32,6 +32,16 @@ def test_a_template_is_offered_or_hidden_by_a_press(browser, cluster):
     ]
 
 
+def test_of_a_name_that_another_has_none_is_offered(browser, cluster):
+    Template.objects.filter(name__in=["debian-12", "rocky-9"]).update(
+        name="debian-12", is_published=False
+    )
+    for template in Template.objects.filter(name="debian-12"):
+        assert "has a template debian-12 already" in str(said(press(browser, "publish", template)))
+    assert not Template.objects.filter(name="debian-12", is_published=True).exists()
+    assert not Event.objects.filter(kind="template.changed").exists()
+
+
 def test_one_is_built_from_a_url_as_the_api_does(browser, cluster):
     assert "Build from URL" in text_of(browser.get(page(Template, "changelist")))
     offered = text_of(browser.get(BUILD))

@@ -11,6 +11,9 @@ from accounts.models import Project, Quota
 from templates_app.models import Template
 from tests.api.shapes import Caller, problem_of
 from tests.conftest import client_with
+from tests.vms.cast import an_image
+from vms import template_actions
+from vms.asked import NewTemplate
 from vms.models import GIB
 from vms.quota import usage_of
 
@@ -58,6 +61,38 @@ def test_nobody_takes_the_name_of_one_that_all_can_see(member, cluster, work):
     work(body["task_id"])
     path = f"{API}/vms/{body['vmid']}/actions"
     problem_of(member.post(path, {"action": "template"}), 409, "template_exists")
+
+
+def a_stopped_vm(caller: Any, work: Any) -> str:
+    """The path of its actions."""
+    body = caller.post(f"{API}/vms", {**NEW, "start_on_create": False}).json()
+    assert work(body["task_id"]).state == "succeeded"
+    return f"{API}/vms/{body['vm']['uuid']}/actions"
+
+
+@pytest.mark.parametrize(("first", "second"), [("operator", "operator"), ("member", "operator")])
+def test_two_of_a_name_are_not_made_at_once(first, second, api, member, cluster, work):
+    callers = {"operator": Caller(api), "member": member}
+    paths = [(callers[who], a_stopped_vm(callers[who], work)) for who in (first, second)]
+    answers = [caller.post(path, {"action": "template"}) for caller, path in paths]
+    problem_of(answers[1], 409, "claimed")
+    assert work(answers[0].json()["task_id"]).state == "succeeded"
+    problem_of(paths[1][0].post(paths[1][1], {"action": "template"}), 409, "template_exists")
+
+
+def test_none_is_made_of_a_vm_while_one_of_its_name_is_built(member, cluster, operator, work):
+    path = a_stopped_vm(member, work)
+    asked = NewTemplate(name="golden", url=an_image(), disk_gib=4)
+    template_actions.build_template(asked=asked, by=operator)
+    problem_of(member.post(path, {"action": "template"}), 409, "claimed")
+
+
+def test_two_projects_make_one_of_a_name_at_once(member, stranger, cluster, work):
+    paths = [(caller, a_stopped_vm(caller, work)) for caller in (member, stranger)]
+    answers = [caller.post(path, {"action": "template"}) for caller, path in paths]
+    for answer in answers:
+        assert work(answer.json()["task_id"]).state == "succeeded"
+    assert Template.objects.filter(name="golden", is_published=False).count() == 2
 
 
 def test_its_disk_stays_in_the_quota(member, project, cluster, work):

@@ -45,12 +45,15 @@ from proxmox import ProxmoxError
 from templates_app.models import Template
 from templates_app.views import is_everywhere, online_nodes
 from vms import template_actions
+from vms.building import check_name_is_free
 from vms.template_serializers import BuildTemplateSerializer, new_template_of
 
 
 def publish(is_published: bool) -> Callable[[Template, dict[str, Any], Actor], str]:
     @transaction.atomic
     def say(template: Template, told: dict[str, Any], by: Actor) -> str:
+        if is_published:
+            check_name_is_free(template.cluster, template.name, besides=template)
         rows = Template.objects.filter(pk=template.pk, is_published=not is_published)
         if rows.update(is_published=is_published):
             record_event(
