@@ -69,6 +69,11 @@ class TemplateQuerySet(models.QuerySet["Template"]):
             if former.copy_of_id is None:
                 Template.objects.filter(pk=former.pk).update(copy_of=copy)
 
+    def own_of(self, project: Project | None) -> TemplateQuerySet:
+        """Made of its VMs, copies included, and nobody else's yet."""
+        is_kept = Q(copy_of=None, is_published=False) | Q(copy_of__is_published=False)
+        return self.filter(is_kept, project=project)
+
     def visible_to(self, actor: Actor) -> TemplateQuerySet:
         """Published templates are for everyone, the others for operators and their project."""
         here = self.filter(missing_since=None, cluster__is_enabled=True)
@@ -157,7 +162,7 @@ class Template(models.Model):
     def is_own_of(self, actor: Actor) -> bool:
         """Made of a VM of the actor's project, and nobody else's yet."""
         mine = actor.project is not None and self.project_id == actor.project.pk
-        return mine and not self.is_published
+        return mine and not self.original.is_published
 
     @property
     def label(self) -> str:

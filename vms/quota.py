@@ -170,7 +170,7 @@ def usage_of(project: Project | None) -> Amount:
         sums["disk"] or 0,
         Snapshot.objects.filter(vm__project=project, vm__deleted_at=None).count(),
     )
-    own = Template.objects.living().filter(project=project, is_published=False)
+    own = Template.objects.living().own_of(project)
     used += Amount(disk_bytes=own.aggregate(disk=Sum("disk_bytes"))["disk"] or 0)
     coming = Operation.objects.unfinished().filter(project=project)
     used += Amount(snapshots=coming.filter(kind="take_snapshot").count())

@@ -102,6 +102,25 @@ def test_its_disk_stays_in_the_quota(member, project, cluster, work):
     problem_of(member.post(f"{API}/vms", {**NEW, "name": "more"}), 403, "quota_exceeded")
 
 
+def test_what_its_original_is_a_copy_is_too(member, api, project, cluster, work):
+    vmid = convert(member, work, template="rocky-9", disk_size=10)
+    other = next(name for name in ("pve", "pve2", "pve3") if name != node_of(vmid))
+    answer = api.post(f"{API}/templates/{vmid}/copies", {"node": other}).json()
+    assert work(answer["task_id"]).state == "succeeded"
+    used = usage_of(project).disk_bytes
+    copy = f"{API}/templates/{answer['copy']['id']}"
+    Template.objects.filter(vmid=vmid).update(is_published=True)
+    assert used > usage_of(project).disk_bytes == 0
+    assert member.get(copy).json()["published"] is True
+    problem_of(member.delete(copy), 403)
+    Template.objects.filter(vmid=vmid).update(is_published=False)
+    assert member.delete(copy).status_code == 202
+
+
+def node_of(vmid: str) -> str:
+    return str(Template.objects.get(vmid=vmid).node)
+
+
 def test_its_project_deletes_it_but_not_once_it_is_offered_to_all(member, api, cluster, sim, work):
     vmid = convert(member, work)
     Template.objects.filter(vmid=vmid).update(is_published=True)
