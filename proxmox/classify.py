@@ -165,6 +165,12 @@ _NO_CAUSE = re.compile(
     r"|Length: |Saving to: |calculating |\d+K |starting |target |command: |purging |Image resized"
     r"|\S+: successfully created|WARN)"
 )
+# How a migration ends that says no more than that it was aborted; from Proxmox's sources. Where a
+# disk is in the way, its line has the reason, and the last one only says to look for it.
+_ABORTED = "migration aborted"
+_WHY_ABORTED = re.compile(
+    r"(ERROR: migration aborted \(duration [\d:]+\): |(?=can't migrate local disk))(?P<why>.+)"
+)
 _WGET_STAMP = re.compile(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d ")
 _COMMAND = re.compile(r"command '(?:\S*/)?(?P<program>[^\s'/]+)[^']*' failed")
 
@@ -179,6 +185,10 @@ def classify_task_error(exitstatus: str, log: Sequence[str] = ()) -> ProxmoxErro
         cause = _cause(log)
         if cause is not None:
             return _match(cause, None) or Rejected(cause)
+    if text == _ABORTED:
+        # Whatever the cause: it was given up, and is not begun again by itself.
+        why = next((match["why"] for line in log if (match := _WHY_ABORTED.search(line))), "")
+        return Rejected(f"{text}: {why}" if why else text)
     text = _shorten(text)
     return _match(text, None) or Rejected(text)
 

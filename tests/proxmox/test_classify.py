@@ -297,6 +297,31 @@ def test_a_cause_is_not_looked_for_where_the_status_says_it():
     assert error.message == "VM is locked (backup)"
 
 
+@pytest.mark.parametrize(
+    ("lines", "why"),
+    [
+        (
+            ["ERROR: migration aborted (duration 00:00:10): Can't connect to 'pve2'"],
+            "Can't connect",
+        ),
+        (
+            [
+                "can't migrate local disk 'local:iso/x.iso': local cdrom image",
+                "ERROR: migration aborted (duration 00:00:00): can't migrate VM - check log",
+            ],
+            "can't migrate local disk 'local:iso/x.iso'",
+        ),
+        ([], ""),
+    ],
+)
+def test_why_a_migration_was_aborted_is_said(lines, why):
+    begun = "2026-11-28 10:00:00 starting migration of VM 100 to node 'pve2' (192.0.2.2)"
+    log = [begun, *(f"2026-11-28 10:00:01 {line}" for line in lines)]
+    error = classify_task_error("migration aborted", log)
+    assert type(error) is Rejected
+    assert error.message.startswith(f"migration aborted: {why}" if why else "migration aborted")
+
+
 def test_a_silent_status_without_a_log_is_still_said():
     error = classify_task_error("start failed: QEMU exited with code 1", ["TASK ERROR: same"])
     assert type(error) is Rejected
