@@ -6,6 +6,7 @@ Refusal
   NotFound       404  unknown, or not visible to this caller
   Conflict       409  right request, wrong moment or state
   Unavailable    503  Proxmox, or a service of ours, cannot be asked now
+    SwitchedOff
 """
 
 from __future__ import annotations
@@ -42,3 +43,10 @@ class Conflict(Refusal):
 
 class Unavailable(Refusal):
     status = 503
+
+
+class SwitchedOff(Unavailable):
+    """Nothing is asked of a cluster that an operator has switched off."""
+
+    def __init__(self, cluster: object) -> None:
+        super().__init__("cluster_disabled", f"Cluster {cluster} is switched off in Izvor.")

@@ -36,7 +36,7 @@ from operations import idempotency, retrying
 from operations.bodies import COLUMNS, body_of_row, task_body
 from operations.enqueue import request_cancel
 from operations.models import CANCELED, ENDED, UNFINISHED, Operation
-from operations.refusals import Conflict, NotFound
+from operations.refusals import Conflict, NotFound, SwitchedOff
 from operations.rest import accepted, idempotent
 from proxmox import Client, Upid
 from proxmox import NotFound as NotInProxmox
@@ -109,6 +109,8 @@ class TaskViewSet(ViewSet):
                 raise NotFound("task_not_found", f"Proxmox knows no task {upid}.")
             return Response({"log": [{"upid": str(upid), "text": line} for line in lines]})
         upids = [upid for step in operation.steps for upid in step["upids"]]
+        if upids and not operation.cluster.is_enabled:
+            raise SwitchedOff(operation.cluster)
         client = connect(operation.cluster) if upids else None
         log = [
             {"upid": upid, "text": line}

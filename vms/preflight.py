@@ -12,7 +12,7 @@ from django.db import IntegrityError
 from accounts.crypto import Unsealable
 from clusters.connect import Misconfigured, connect
 from clusters.models import REFUSED, Cluster, Node, Storage
-from operations.refusals import Conflict, InvalidInput, NotFound, Unavailable
+from operations.refusals import Conflict, InvalidInput, NotFound, SwitchedOff, Unavailable
 from proxmox import Client, ProxmoxError, TimedOut, Unreachable
 from proxmox import NotFound as NotInProxmox
 from vms import observe
@@ -36,7 +36,7 @@ VMID_TRIES = 20
 def client_of(cluster: Cluster) -> Client:
     """Raises Unavailable where Izvor cannot, may not, or was told not to speak to the cluster."""
     if not cluster.is_enabled:
-        raise Unavailable("cluster_disabled", f"Cluster {cluster} is switched off in Izvor.")
+        raise SwitchedOff(cluster)
     try:
         client = connect(cluster, call_s=settings.ENGINE["call_s"])
     except Unsealable as error:

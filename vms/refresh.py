@@ -9,24 +9,24 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from clusters.connect import connect
 from events.models import record_event
 from proxmox import Client, NotFound, ProxmoxError
 from proxmox.results import AgentInterface, GuestConfig
 from vms import observe
 from vms.marks import Mark, read_mark
 from vms.models import RUNNING, UNKNOWN, VirtualMachine
+from vms.preflight import client_of
 
 READ_S = 5.0
 
 
 def refresh_vm(vm: VirtualMachine) -> None:
-    """Ask Proxmox now. Raises ProxmoxError when it cannot be asked."""
+    """Ask Proxmox now. Raises Unavailable, ProxmoxError when it cannot be asked."""
     if vm.doing:
         # Its task writes down what it sees. And half-made it has little of what was accepted, which
         # counts until it is made, for its project's quota too.
         return
-    client = connect(vm.cluster)
+    client = client_of(vm.cluster)
     try:
         config = find_config(vm, client)
     except NotFound as error:

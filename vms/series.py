@@ -5,13 +5,12 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from django.conf import settings
 from rest_framework.exceptions import ValidationError
 from rest_framework.request import Request
 
-from clusters.connect import connect
 from clusters.models import Cluster
 from proxmox.results import UsagePoint
+from vms.preflight import client_of
 
 TIMEFRAMES = ("hour", "day", "week", "month", "year")
 READ_S = 5.0
@@ -22,7 +21,7 @@ def series_body(
 ) -> dict[str, Any]:
     """`?timeframe=` of a VM, or without `vmid` of the node itself.
 
-    Raises ValidationError, ProxmoxError.
+    Raises ValidationError, Unavailable, ProxmoxError.
     """
     timeframe = request.query_params.get("timeframe", "hour")
     if timeframe not in TIMEFRAMES:
@@ -34,9 +33,8 @@ def series_body(
 def read_points(
     cluster: Cluster, node: str, vmid: int | None, timeframe: str, *, timeout_s: float = READ_S
 ) -> tuple[UsagePoint, ...]:
-    """As Proxmox has measured them. Raises ProxmoxError."""
-    client = connect(cluster, call_s=settings.ENGINE["call_s"])
-    return client.rrddata(node, vmid, timeframe, timeout_s=timeout_s)
+    """As Proxmox has measured them. Raises Unavailable, ProxmoxError."""
+    return client_of(cluster).rrddata(node, vmid, timeframe, timeout_s=timeout_s)
 
 
 def point_body(point: UsagePoint) -> dict[str, Any]:

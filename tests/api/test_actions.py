@@ -65,6 +65,9 @@ def test_a_switched_off_cluster_is_left_alone(operator_calls, cluster, sim):
     for answer in (
         operator_calls.post(f"{API}/vms/100/actions", {"action": "stop"}),
         operator_calls.delete(f"{API}/vms/100"),
+        operator_calls.get(f"{API}/vms/100?refresh=true"),
+        operator_calls.get(f"{API}/vms/100/snapshots?refresh=true"),
+        operator_calls.get(f"{API}/vms/100/metrics"),
     ):
         problem_of(answer, 503, "cluster_disabled")
     assert operator_calls.get(f"{API}/vms/100").json()["stale"] is True

@@ -8,6 +8,7 @@ import re
 import pytest
 from django.utils import timezone
 
+from clusters.models import Cluster
 from izvor_project.waiting import render_end
 from operations.models import CANCELED, ENDED, Operation
 from tests.api.shapes import UTC_TIME, fields_of, problem_of, started_in_proxmox
@@ -182,6 +183,15 @@ def test_a_queued_creation_is_canceled_without_a_trace(operator_calls, cluster, 
     assert work(body["task_id"]).state == "canceled"
     problem_of(operator_calls.get(f"{API}/vms/{body['vmid']}"), 404, "vm_not_found")
     assert len(sim.guests()) == guests
+
+
+def test_of_a_cluster_that_is_switched_off_no_log_is_read(operator_calls, cluster, operator, sim):
+    a_vm(sim, operator, running=False)
+    Cluster.objects.filter(pk=cluster.pk).update(is_enabled=False)
+    sim.forget_calls()
+    answer = operator_calls.get(f"{API}/tasks/{Operation.objects.get().uuid}/log")
+    problem_of(answer, 503, "cluster_disabled")
+    assert sim.calls == []
 
 
 def test_a_cancel_that_came_too_late_says_so_to_who_waits(cluster, operator, sim):

@@ -20,7 +20,6 @@ from django.views.decorators.http import require_POST
 from accounts.admin_live import LiveListMixin, LiveMixin, Parts
 from accounts.admin_site import EventsAreHistory, ReadOnlyAdmin, may_act, moment, pretty
 from accounts.admin_verbs import VerbsMixin, said_by, verb_button
-from accounts.crypto import Unsealable
 from accounts.people import actor_of_user
 from accounts.rest import as_uuid
 from operations.admin import shown as tasks
@@ -269,7 +268,7 @@ class VirtualMachineAdmin(EventsAreHistory, LiveMixin, LiveListMixin, VerbsMixin
         try:
             points = read_points(vm.cluster, vm.node, vm.vmid, timeframe, timeout_s=CHARTS_S)
             context["charts"] = charts.draw_all(points, timeframe)
-        except (ProxmoxError, Unsealable) as error:
+        except (ProxmoxError, Refusal) as error:
             context["said"] = f"Proxmox does not tell: {error}"
         return render(request, "admin/izvor/vm_usage.html", context)
 
