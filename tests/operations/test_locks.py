@@ -168,3 +168,24 @@ def test_who_may_not_see_the_tasks_of_others_calls_no_lock_stuck(cluster, sim, o
     found = turn_now(operation)
     assert found.error == ""
     assert found.waiting_for == f"VM {vm.vmid} to be unlocked (snapshot)"
+
+
+@pytest.mark.parametrize(
+    ("verb", "path"),
+    [("start", "start"), ("stop", "stop"), ("reboot", "reboot"), ("reset", "reset")],
+)
+def test_nothing_is_asked_of_a_vm_that_somebody_works_on(verb, path, api, cluster, sim, operator):
+    """Each time would be a failed task in the node's log."""
+    vm = a_vm(sim, operator, running=verb != "start")
+    sim.cause(accidents.set_lock, vmid=vm.vmid, lock="backup")
+    sim.forget_calls()
+    asked = {"action": verb} | ({"force": True} if verb == "stop" else {})
+    answer = api.post(f"/api/v1/vms/{vm.vmid}/actions", asked)
+    operation = Operation.objects.get(uuid=answer.json()["task_id"])
+    found = run_until(lambda: reread(operation), lambda o: o.waiting_for)
+    assert found.waiting_for == f"VM {vm.vmid} to be unlocked (backup)"
+    assert sim.calls_to("POST", "/status/") == []
+    sim.cause(accidents.set_lock, vmid=vm.vmid, lock=None)
+    ended = run_until(lambda: reread(operation), lambda o: o.is_ended)
+    assert ended.state == "succeeded"
+    assert len(sim.calls_to("POST", f"/status/{path}$")) == 1

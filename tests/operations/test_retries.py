@@ -87,7 +87,8 @@ def test_a_guest_that_ignores_its_shutdown_is_stopped_by_force_only(cluster, sim
     vm = a_vm(sim, operator)
     sim.cause(accidents.deaf_guest, vmid=vm.vmid)
     ended = work(actions.shutdown_vm(vm=vm, force=False, timeout_s=5, by=operator))
-    assert ended.state == "failed"
+    assert (ended.state, ended.error_code) == ("failed", "timed_out")
+    assert "did not shut down within 5 s" in ended.error
     assert sim.guest(vm.vmid).is_running
     vm.refresh_from_db()
     assert vm.last_error == ended.error

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict
+from operations.plans import Act, Cancel, Done, Step, StepFailed, Verdict, Wait
 from proxmox import Conflict, ProxmoxError, Upid
 from proxmox.results import GuestConfig
 from vms import observe
 from vms.job import VmJob
 from vms.models import PAUSED, RUNNING, STOPPED, SUSPENDED, is_template_now, protected_in_proxmox
 from vms.steps.locks import unlocked
+
+
+def locked(job: VmJob) -> Wait | None:
+    """For whose lock Proxmox would refuse it: asked all the same, each time would be a failed task
+    in the node's log. Raises StepFailed."""
+    lock = job.config().lock
+    if not lock or lock == "suspended":
+        return None
+    return unlocked(job, job.vm.node, job.vm.vmid, lock)
 
 
 class PowerStep(Step[VmJob]):
@@ -25,7 +34,16 @@ class PowerStep(Step[VmJob]):
         power = observe.power_of(job.status())
         if power in self.wanted:
             return Done()
-        return Act(f"VM {job.vm.vmid} is {power}")
+        return locked(job) or Act(f"VM {job.vm.vmid} is {power}")
+
+    def on_refused(self, job: VmJob, error: ProxmoxError) -> Verdict | None:
+        if isinstance(error, Conflict) and error.reason == "guest_ignored":
+            raise StepFailed(
+                "timed_out",
+                f"The guest did not shut down within {job.params['timeout_s']} s. Stop it with "
+                "`force`, or see that it listens to ACPI or has its agent running.",
+            )
+        return None
 
     def record(self, job: VmJob) -> None:
         observe.save(job.vm, observe.status_values(job.status()))
@@ -88,7 +106,7 @@ class Reboot(PowerStep):
         if job.operation.acted_at is None:
             if isinstance(verdict, Act):
                 raise StepFailed("wrong_state", f"{verdict.missing}: only a running VM reboots.")
-            return Act(f"VM {job.vm.vmid} was not rebooted yet")
+            return locked(job) or Act(f"VM {job.vm.vmid} was not rebooted yet")
         return verdict
 
     def act(self, job: VmJob) -> Upid | None:
@@ -114,7 +132,7 @@ class Reset(PowerStep):
     def look(self, job: VmJob) -> Verdict:
         verdict = super().look(job)
         if job.operation.acted_at is None and isinstance(verdict, Done):
-            return Act(f"VM {job.vm.vmid} was not reset yet")
+            return locked(job) or Act(f"VM {job.vm.vmid} was not reset yet")
         if isinstance(verdict, Act):
             raise StepFailed("wrong_state", f"{verdict.missing}: only a running VM is reset.")
         return verdict
@@ -177,9 +195,7 @@ class StopForDeletion(Stop):
         refuse_template(job, config)
         if config.protection:
             raise StepFailed("protected", protected_in_proxmox(f"VM {job.vm}"))
-        if config.lock and config.lock != "suspended":
-            return unlocked(job, job.vm.node, job.vm.vmid, config.lock)
-        return super().look(job)
+        return locked(job) or super().look(job)
 
     def record(self, job: VmJob) -> None:
         """The VM's end is written by the next step."""
@@ -196,8 +212,8 @@ class Destroy(Step[VmJob]):
         if job.is_gone():
             return Done()
         config = job.config()
-        if config.lock and config.lock != "suspended":
-            return unlocked(job, job.vm.node, job.vm.vmid, config.lock)
+        if wait := locked(job):
+            return wait
         job.refuse_protected()
         refuse_template(job, config)
         return Act(f"VM {job.vm.vmid} is still there")
