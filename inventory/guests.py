@@ -25,7 +25,7 @@ from events.models import Event, new_event, record_events
 from proxmox.results import GuestUsage, Resources
 from templates_app.models import Template
 from vms.models import MIB, PAUSED, RUNNING, STOPPED, SUSPENDED, UNKNOWN, VirtualMachine
-from vms.observe import tags_of
+from vms.observe import tags_of, without_size
 from vms.refresh import note_missing
 
 COMPARED = (
@@ -147,7 +147,8 @@ def differs(vm: Known, guest: GuestUsage) -> bool:
 def drift_of(vm: VirtualMachine, guest: GuestUsage) -> dict[str, Any]:
     """Where the list says otherwise than the row."""
     values = values_of(vm, guest)
-    return {name: value for name, value in values.items() if getattr(vm, name) != value}
+    drift = {name: value for name, value in values.items() if getattr(vm, name) != value}
+    return without_size(drift)
 
 
 def follow(vm: VirtualMachine, drift: dict[str, Any], began: datetime.datetime) -> Event | None:

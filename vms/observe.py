@@ -162,16 +162,16 @@ def meta_created(config: GuestConfig) -> datetime.datetime | None:
     return moment(int(words["ctime"]))
 
 
-# Of a VM that changes in one of these by other ways than by a size nobody knows a size.
-HARDWARE = {"cores", "memory_mib"}
+def without_size(changed: dict[str, Any]) -> dict[str, Any]:
+    """Hardware that changes in other ways than by a size is of none."""
+    return {"size": None} | changed if {"cores", "memory_mib"} & changed.keys() else changed
 
 
 def save(vm: VirtualMachine, values: dict[str, Any]) -> None:
     """Write only what differs. With its power come and go its addresses, which are read soon, and
     what it uses; with its hardware goes its size."""
     changed = {name: value for name, value in values.items() if getattr(vm, name) != value}
-    if changed.keys() & HARDWARE:
-        changed = {"size": None} | changed
+    changed = without_size(changed)
     if "power" in changed:
         changed = {"details_at": None} | changed
     if changed.get("power") in {STOPPED, SUSPENDED}:

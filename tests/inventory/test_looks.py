@@ -22,7 +22,7 @@ from tests.conftest import run_until
 from tests.inventory.looking import fresh, look, vm_of
 from tests.vms.cast import a_vm
 from vms import actions
-from vms.models import PAUSED, RUNNING, STOPPED, UNKNOWN, VirtualMachine
+from vms.models import PAUSED, RUNNING, STOPPED, UNKNOWN, Size, VirtualMachine
 
 pytestmark = pytest.mark.django_db
 
@@ -121,6 +121,16 @@ def test_what_was_changed_outside_is_followed_and_said(cluster, sim, project):
     assert set(event.data["changes"]) == {"cores", "memory_mib", "name", "tags"}
     look(cluster)
     assert Event.objects.filter(kind="vm.changed_outside").count() == 1
+
+
+def test_what_has_other_hardware_than_its_size_has_none(cluster, sim):
+    cluster.vms.filter(vmid=100).update(size=Size.objects.get(name="small"))
+    cluster.vms.filter(vmid=101).update(size=Size.objects.get(name="small"))
+    sim.cause(accidents.set_option, vmid=100, key="memory", value=4096)
+    fresh(sim)
+    look(cluster)
+    assert vm_of(cluster, 100).size is None
+    assert vm_of(cluster, 101).size is not None
 
 
 def test_tags_in_another_order_are_no_change(cluster, sim):
