@@ -12,7 +12,9 @@ from operations.models import Claim
 from pve_simulator import accidents
 from templates_app.models import Template
 from tests.conftest import client_with, run_until
+from tests.operations.hostile import step_by_step
 from vms.models import VirtualMachine
+from vms.template_actions import copy_template
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -243,6 +245,26 @@ def test_inventory_keeps_copies_and_promotes_one_when_the_original_goes(api, clu
     template = api.get(f"{API}/rocky-9").json()
     assert (template["id"], template["copy_of"]) == (str(first), None)
     assert template["copies"][0]["id"] == str(second)
+
+
+@pytest.mark.parametrize("has_an_heir", [False, True])
+def test_a_copy_whose_original_goes_meanwhile_is_filed_under_who_is_left(
+    has_an_heir, api, cluster, sim, operator, work, copy_to
+):
+    heir = copy_to("pve") if has_an_heir else None
+    Template.objects.filter(vmid=9002).update(is_published=False)
+    original = Template.objects.get(vmid=9002)
+    copying = copy_template(template=original, node="pve3", storage="", by=operator)
+    step_by_step(copying, "convert")
+    sim.change(lambda live: (live.world.guests.pop(9002), live.cache.refresh()))
+    cycle.look_at(cluster)
+    done = work(copying)
+    assert done.state == "succeeded", done.error
+    copy = Template.objects.get(uuid=done.subject)
+    assert api.get(f"{API}?name=rocky-9").json()["count"] == 1
+    body = api.get(f"{API}/rocky-9").json()
+    assert (body["id"], body["published"]) == (str(heir or copy.vmid), False)
+    assert [each["id"] for each in body["copies"]] == ([str(copy.vmid)] if heir else [])
 
 
 def test_a_new_template_is_not_unmade_by_a_list_from_before(cluster, sim, copy_to):

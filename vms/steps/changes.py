@@ -170,3 +170,5 @@ class Convert(Step[VmJob]):
         for name, value in observe.template_values(template, config).items():
             setattr(template, name, value)
         template.save(force_insert=True)
+        # The original may have gone while it was copied.
+        Template.objects.give_heirs()
