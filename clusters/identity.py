@@ -42,19 +42,19 @@ def identify(client: Client, *, timeout_s: float = 10.0) -> Identity:
     return Identity(status.name or local, ca_fingerprint, nodes)
 
 
-def confirm_identity(cluster: Cluster, client: Client, *, timeout_s: float = 10.0) -> bool:
+def confirm_identity(cluster: Cluster, client: Client, *, timeout_s: float = 10.0) -> None:
     """Is it still the cluster our rows are of? Asked now and then, with each new client, and always
-    while the cluster is refused.
-
-    Gives whether it was asked now. Raises OtherCluster, ProxmoxError.
+    while the cluster is refused; its version is noted with it. Raises OtherCluster, ProxmoxError.
     """
     now, known = time.monotonic(), _confirmed.get(cluster.pk)
     is_young = known is not None and known[0] is client and now - known[1] < IDENTITY_S
     if is_young and cluster.state != REFUSED:
-        return False
+        return
     check_identity(cluster, identify(client, timeout_s=timeout_s))
+    version = client.version(timeout_s=timeout_s).version
+    if version != cluster.version:
+        Cluster.objects.filter(pk=cluster.pk).update(version=version)
     _confirmed[cluster.pk] = (client, now)
-    return True
 
 
 def check_identity(cluster: Cluster, seen: Identity) -> None:

@@ -95,8 +95,7 @@ def look_at(cluster: Cluster, *, with_details: bool = True) -> None:
     empty_since, cluster.empty_since = cluster.empty_since, None
     try:
         client = connect(cluster, call_s=settings.ENGINE["call_s"])
-        if confirm_identity(cluster, client, timeout_s=CALL_S):
-            note_version(cluster, client)
+        confirm_identity(cluster, client, timeout_s=CALL_S)
         began = database_now()
         resources = client.resources(timeout_s=CALL_S)
         refuse_blindness(cluster, client, resources)
@@ -175,12 +174,6 @@ def refuse_emptiness(
     cluster.empty_since = empty_since or began
     if (began - cluster.empty_since).total_seconds() < EMPTY_FOR_S:
         raise Unreachable("the cluster lists no VM at all")
-
-
-def note_version(cluster: Cluster, client: Client) -> None:
-    version = client.version(timeout_s=CALL_S).version
-    if version != cluster.version:
-        Cluster.objects.filter(pk=cluster.pk).update(version=version)
 
 
 def note_state(
