@@ -29,12 +29,11 @@ from accounts.actors import Actor
 from accounts.models import ApiToken, Project
 from accounts.people import actor_of_person, is_person
 from events.models import record_event
-from operations.refusals import Conflict, NotAllowed, NotFound, Unavailable
-from proxmox import NotFound as NotInProxmox
+from operations.refusals import NotAllowed, NotFound, Unavailable
 from proxmox.results import VncTicket
 from vms import observe, preflight
 from vms.models import VirtualMachine
-from vms.refresh import READ_S, find_config, is_it
+from vms.refresh import READ_S, find_itself
 
 PAGE, SOCKET = "/console", "/console/websocket"
 
@@ -136,14 +135,7 @@ def ask_for_screen(vm: VirtualMachine) -> Opening:
     Raises operations.refusals, ProxmoxError.
     """
     client = preflight.client_of(vm.cluster)
-    try:
-        config = find_config(vm, client)
-    except NotInProxmox as error:
-        if error.what != "guest":
-            raise
-        raise NotFound("vm_gone", f"VM {vm} is no longer on the cluster.") from None
-    if not is_it(vm, config):
-        raise Conflict("vm_replaced", f"VMID {vm.vmid} is another VM now; it was left alone.")
+    find_itself(vm, client)
     status = client.guest_status(vm.node, vm.vmid, timeout_s=READ_S)
     observe.save(vm, observe.status_values(status))
     preflight.check_shown(vm)

@@ -10,6 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from events.models import record_event
+from operations import refusals
 from proxmox import Client, NotFound, ProxmoxError
 from proxmox.results import AgentInterface, GuestConfig
 from vms import observe
@@ -54,6 +55,21 @@ def find_config(vm: VirtualMachine, client: Client) -> GuestConfig:
         VirtualMachine.objects.filter(pk=vm.pk).update(node=elsewhere[0])
         vm.node = elsewhere[0]
     return config
+
+
+def find_itself(vm: VirtualMachine, client: Client) -> None:
+    """Make sure that this very VM is there, wherever it is now. Raises Refusal where it is gone or
+    another has its number, ProxmoxError."""
+    try:
+        config = find_config(vm, client)
+    except NotFound as error:
+        if error.what != "guest":
+            raise
+        raise refusals.NotFound("vm_gone", f"VM {vm} is no longer on the cluster.") from None
+    if not is_it(vm, config):
+        raise refusals.Conflict(
+            "vm_replaced", f"VMID {vm.vmid} is another VM now; it was left alone."
+        )
 
 
 def is_it(vm: VirtualMachine, config: GuestConfig) -> bool:

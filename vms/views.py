@@ -42,7 +42,7 @@ from vms.serializers import (
     changes_of,
     new_vm_of,
 )
-from vms.series import series_body
+from vms.series import vm_series_body
 from vms.size_views import SizeViewSet
 from vms.verbs import VERBS, ActionName
 
@@ -218,7 +218,7 @@ class VmViewSet(ViewSet):
     def metrics(self, request: Request, pk: str) -> Response:
         refuse_unknown_params(request, {"cluster", "timeframe"})
         vm = find_vm(request, pk)
-        return Response(series_body(request, vm.cluster, vm.node, vm.vmid))
+        return Response(vm_series_body(request, vm))
 
     @action(detail=True, methods=["get"])
     def console(self, request: Request, pk: str) -> Response:

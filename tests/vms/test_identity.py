@@ -1,11 +1,13 @@
-"""A person's DELETE reaches the VM that was meant, and nobody else's."""
+"""What a person asks for reaches the VM that was meant, and nobody else's."""
 
 from __future__ import annotations
 
 import pytest
 
+from inventory import cycle
 from operations.models import Operation
 from pve_simulator import accidents
+from tests.api.shapes import problem_of
 from tests.vms.cast import a_new_vm, a_vm
 from vms import actions
 from vms.asked import CloneOf
@@ -35,6 +37,22 @@ def test_a_vm_that_was_never_read_is_identified_when_its_deletion_is_accepted(
     sim.change(lambda s: s.world.guests[found.vmid].config.update(smbios1=STRANGER))
     assert work(answer.json()["task_id"]).error_code == "vm_replaced"
     assert sim.guest(found.vmid) is not None
+
+
+def test_the_usage_of_who_has_its_number_now_is_not_shown(api, cluster, sim, operator):
+    vm = a_vm(sim, operator, running=False)
+    path = f"/api/v1/vms/{vm.vmid}/metrics"
+    assert api.get(path).status_code == 200
+    sim.change(lambda s: s.world.guests[vm.vmid].config.update(smbios1=STRANGER))
+    problem_of(api.get(path), 409, "vm_replaced")
+    sim.change(lambda s: s.world.guests.pop(vm.vmid))
+    cycle.look_at(cluster)
+    problem_of(api.get(path), 404, "vm_gone")
+
+
+def test_a_vm_that_is_only_begun_has_no_metrics_yet(api, cluster, operator):
+    vm, _ = actions.create_vm(asked=a_new_vm(), by=operator)
+    problem_of(api.get(f"/api/v1/vms/{vm.vmid}/metrics"), 409, "wrong_state")
 
 
 @pytest.mark.parametrize("verb", ["delete", "start"])
