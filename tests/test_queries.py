@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime
 import re
 from typing import Any
 
@@ -14,9 +15,11 @@ from django.utils import timezone
 from accounts.actors import MEMBER
 from accounts.models import Project
 from clusters.connect import connect
+from clusters.models import Cluster
 from events.models import Event
-from inventory import cycle, guests
+from inventory import cycle, guests, templates
 from operations.models import Operation
+from proxmox.results import Resources
 from tests.conftest import client_with
 from vms.models import VirtualMachine, VmUsage
 
@@ -27,7 +30,7 @@ OF_A_LIST = 3
 # The first on a cluster makes its cursor of VMIDs and its lanes besides.
 OF_A_CREATION = 27
 OF_A_BATCH = 23
-# The VMs, the templates, who was deleted just now, the usage.
+# The templates, the VMs, who was deleted just now, the usage.
 OF_THE_SAME_LIST = 4
 OF_CHANGES = 6
 
@@ -121,12 +124,12 @@ def test_a_batch_takes_the_same_queries_for_many_as_for_few(
 def test_the_same_list_again_writes_no_metadata_and_no_usage(cluster):
     resources = connect(cluster).resources(timeout_s=10)
     began = cycle.database_now()
-    guests.sync_guests(cluster, resources, began)
+    sync(cluster, resources, began)
     before, rows = stamps_of_usage(), list(cluster.vms.order_by("pk").values())
     assert before
     later = cycle.database_now()
     with CaptureQueriesContext(connection) as queries:
-        guests.sync_guests(cluster, resources, later)
+        sync(cluster, resources, later)
     found = [re.match(r"\s*(?:UPDATE|INSERT INTO|DELETE FROM) \"?(\w+)", q["sql"]) for q in queries]
     # One statement carries all usage there, and finds none that differs.
     assert [match[1] for match in found if match] == ["vms_vmusage"]
@@ -139,7 +142,7 @@ def test_the_same_list_again_writes_no_metadata_and_no_usage(cluster):
 def test_many_changes_take_the_same_queries_as_few(count, cluster, project):
     resources = connect(cluster).resources(timeout_s=10)
     began = cycle.database_now()
-    guests.sync_guests(cluster, resources, began)
+    sync(cluster, resources, began)
     pattern = next(g for g in resources.guests if not g.is_template)
     listed = [
         dataclasses.replace(pattern, vmid=5000 + n, name=f"renamed-{n}") for n in range(count)
@@ -148,11 +151,16 @@ def test_many_changes_take_the_same_queries_as_few(count, cluster, project):
     cluster.vms.filter(name__startswith="many-").update(synced_at=began)
     more = dataclasses.replace(resources, guests=(*resources.guests, *listed))
     with CaptureQueriesContext(connection) as queries:
-        guests.sync_guests(cluster, more, cycle.database_now())
+        sync(cluster, more, cycle.database_now())
     assert cluster.vms.filter(name__startswith="renamed-").count() == count
     assert Event.objects.filter(kind="vm.changed_outside").count() == count
     # The rows held, their events and the rows written, each once, in transactions.
     assert len(queries) == OF_THE_SAME_LIST + OF_CHANGES
+
+
+def sync(cluster: Cluster, resources: Resources, began: datetime.datetime) -> None:
+    templates.sync_templates(cluster, resources, began)
+    guests.sync_guests(cluster, resources, began)
 
 
 def stamps_of_usage() -> list[tuple[object, ...]]:

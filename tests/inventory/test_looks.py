@@ -124,12 +124,12 @@ def test_what_was_changed_outside_is_followed_and_said(cluster, sim, project):
 
 
 def test_what_has_other_hardware_than_its_size_has_none(cluster, sim):
-    cluster.vms.filter(vmid=100).update(size=Size.objects.get(name="small"))
+    cluster.vms.filter(vmid=102).update(size=Size.objects.get(name="small"))
     cluster.vms.filter(vmid=101).update(size=Size.objects.get(name="small"))
-    sim.cause(accidents.set_option, vmid=100, key="memory", value=4096)
+    sim.cause(accidents.set_option, vmid=102, key="memory", value=4096)
     fresh(sim)
     look(cluster)
-    assert vm_of(cluster, 100).size is None
+    assert vm_of(cluster, 102).size is None
     assert vm_of(cluster, 101).size is not None
 
 
