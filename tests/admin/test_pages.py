@@ -208,18 +208,18 @@ def test_a_clusters_secret_goes_in_and_never_comes_out(browser, cluster):
         "ca_pem": cluster.ca_pem,
         "vmid_min": 100,
         "vmid_max": 999,
-        "new_secret": "a planted secret",
+        "new_secret": "a-planted-secret",
     }
     answer = browser.post(address, form)
     assert answer.status_code == 302, answer.content.decode()
     cluster.refresh_from_db()
-    assert cluster.secret == "a planted secret"
-    assert "a planted secret" not in browser.get(address).content.decode()
-    assert "a planted secret" not in cluster.sealed_secret
+    assert cluster.secret == "a-planted-secret"
+    assert "a-planted-secret" not in browser.get(address).content.decode()
+    assert "a-planted-secret" not in cluster.sealed_secret
     assert cluster.repairs == []
     browser.post(address, {**form, "new_secret": "", "repairs": ["R1", "R3"]})
     cluster.refresh_from_db()
-    assert cluster.secret == "a planted secret"
+    assert cluster.secret == "a-planted-secret"
     assert cluster.repairs == ["R1", "R3"]
 
 

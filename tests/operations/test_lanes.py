@@ -89,7 +89,7 @@ def in_line(cluster, sim, operator) -> list[Operation]:
     run_until(waiting.count, lambda count: count == 4)
     # Nobody's own clock leads them on.
     Operation.objects.update(due_at=Now() + datetime.timedelta(hours=1))
-    return [ticket.operation for ticket in waiting.order_by("operation")]
+    return [ticket.operation for ticket in waiting.order_by("operation_id")]
 
 
 @pytest.fixture
