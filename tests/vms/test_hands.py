@@ -119,6 +119,10 @@ def test_a_member_that_tries_an_operators_conversion_again_offers_it_to_nobody_e
 ):
     asked = api.post(f"{API}/vms/{vm.uuid}/actions", {"action": "template"}, format="json")
     task = fail(asked, "qmtemplate")
+    other = Template.objects.filter(vmid=9000)
+    other.update(name=vm.name)
+    problem_of(member.post(f"{API}/tasks/{task.uuid}/retry"), 409, "template_exists")
+    other.update(name="ubuntu-22.04")
     again = member.post(f"{API}/tasks/{task.uuid}/retry")
     assert work(again.json()["task_id"]).state == "succeeded"
     template = Template.objects.get(vmid=vm.vmid, missing_since=None)
