@@ -170,8 +170,8 @@ def without_size(changed: dict[str, Any]) -> dict[str, Any]:
 def save(vm: VirtualMachine, values: dict[str, Any]) -> None:
     """Write only what differs. With its power come and go its addresses, which are read soon, and
     what it uses; with its hardware goes its size."""
-    changed = {name: value for name, value in values.items() if getattr(vm, name) != value}
-    changed = without_size(changed)
+    differing = {name: value for name, value in values.items() if getattr(vm, name) != value}
+    changed = without_size(differing)
     if "power" in changed:
         changed = {"details_at": None} | changed
     if changed.get("power") in {STOPPED, SUSPENDED}:

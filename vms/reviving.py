@@ -48,9 +48,10 @@ def same_unprotected_vm(operation: Operation, by: Actor) -> dict[str, Any]:
 def same_vm_to_convert(operation: Operation, by: Actor) -> dict[str, Any]:
     """For everybody only where an operator makes it, and while its name is free, as when it is
     asked for. Raises Conflict."""
-    params = same_unprotected_vm(operation, by) | {"published": by.is_operator}
-    check_name_is_free(operation.cluster, living_vm(operation, by).name, seen_by=by)
-    return params
+    vm = living_vm(operation, by)
+    refuse_protected(vm)
+    check_name_is_free(vm.cluster, vm.name, seen_by=by)
+    return {**operation.params, "published": by.is_operator}
 
 
 def same_template_to_delete(operation: Operation, by: Actor) -> dict[str, Any]:
